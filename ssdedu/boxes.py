@@ -1,0 +1,139 @@
+"""Box geometry: corner and centre forms, IoU, encode and decode, non-maximum suppression.
+
+Boxes are float tensors (..., 4) in fractions of the image: xyxy = xmin, ymin, xmax, ymax; cxcywh = centre and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "VARIANCES",
+    "area",
+    "check_boxes",
+    "clip",
+    "cxcywh_to_xyxy",
+    "decode",
+    "encode",
+    "iou",
+    "nms",
+    "nms_sorted",
+    "xyxy_to_cxcywh",
+]
+
+VARIANCES = (0.1, 0.1, 0.2, 0.2)
+_NMS_BLOCK = 1024
+
+
+def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
+    """Corner form to centre form, (..., 4) to (..., 4)."""
+    low, high = boxes_xyxy[..., :2], boxes_xyxy[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], dim=-1)
+
+
+def cxcywh_to_xyxy(boxes_cxcywh: Tensor) -> Tensor:
+    """Centre form to corner form, (..., 4) to (..., 4)."""
+    center, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return torch.cat([center - half, center + half], dim=-1)
+
+
+def area(boxes_xyxy: Tensor) -> Tensor:
+    """Areas (...) of boxes (..., 4); an inverted box has area 0."""
+    size = (boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]).clamp(min=0)
+    return size[..., 0] * size[..., 1]
+
+
+def clip(boxes_xyxy: Tensor) -> Tensor:
+    """Boxes (..., 4) cut at the image border, into [0, 1]."""
+    return boxes_xyxy.clamp(0, 1)
+
+
+def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
+    """Intersection over union (..., N, M) of boxes (..., N, 4) with boxes (..., M, 4).
+
+    Areas have no "+1" (Caffe's JaccardOverlap on normalized boxes); two boxes of zero area have IoU 0.
+    """
+    x1 = torch.maximum(a_xyxy[..., :, None, 0], b_xyxy[..., None, :, 0])  # (..., N, M)
+    y1 = torch.maximum(a_xyxy[..., :, None, 1], b_xyxy[..., None, :, 1])
+    x2 = torch.minimum(a_xyxy[..., :, None, 2], b_xyxy[..., None, :, 2])
+    y2 = torch.minimum(a_xyxy[..., :, None, 3], b_xyxy[..., None, :, 3])
+    inter = x2.sub_(x1).clamp_(min=0).mul_(y2.sub_(y1).clamp_(min=0))
+    union = area(a_xyxy)[..., :, None] + area(b_xyxy)[..., None, :] - inter
+    return inter / union.clamp_(min=torch.finfo(union.dtype).tiny)
+
+
+def check_boxes(boxes_xyxy: Tensor, what: str = "boxes_xyxy") -> None:
+    """Raise ValueError unless all boxes (..., 4) are finite with xmax > xmin and ymax > ymin.
+
+    On a GPU the check does not wait: a bad box stops the device program at its next synchronisation.
+    """
+    good = (boxes_xyxy[..., 2:] > boxes_xyxy[..., :2]).all(-1) & boxes_xyxy.isfinite().all(-1)
+    if boxes_xyxy.is_cuda:
+        torch._assert_async(good.all())
+    elif not good.all():
+        i = int((~good).flatten().nonzero()[0])
+        box = [round(v, 6) for v in boxes_xyxy.reshape(-1, 4)[i].tolist()]
+        raise ValueError(
+            f"{what}[{i}] = {box} is degenerate: needs finite xmin < xmax and ymin < ymax; "
+            "remove or repair it in the annotations (`ssdedu check-data FOLDER` lists such boxes)"
+        )
+
+
+def encode(boxes_xyxy: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = VARIANCES) -> Tensor:
+    """Offsets (..., 4) that turn default boxes (..., 4) into boxes (..., 4), divided by the variances.
+
+    (g_cx - d_cx) / d_w / v0, (g_cy - d_cy) / d_h / v1, log(g_w / d_w) / v2, log(g_h / d_h) / v3: Sec. 2.2 Eq. 2 with
+    Caffe's prior_variance. Raises ValueError for degenerate boxes.
+    """
+    check_boxes(boxes_xyxy)
+    v = boxes_xyxy.new_tensor(variances)
+    boxes = xyxy_to_cxcywh(boxes_xyxy)
+    shift = (boxes[..., :2] - priors_cxcywh[..., :2]) / priors_cxcywh[..., 2:] / v[:2]
+    stretch = torch.log(boxes[..., 2:] / priors_cxcywh[..., 2:]) / v[2:]
+    return torch.cat([shift, stretch], dim=-1)
+
+
+def decode(offsets: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = VARIANCES) -> Tensor:
+    """Boxes xyxy (..., 4) from offsets (..., 4) and default boxes (..., 4): the inverse of `encode`.
+
+    Nothing is clipped (Caffe clips after the suppression, see `ssdedu.detect`).
+    """
+    v = offsets.new_tensor(variances)
+    center = offsets[..., :2] * v[:2] * priors_cxcywh[..., 2:] + priors_cxcywh[..., :2]
+    half = torch.exp(offsets[..., 2:] * v[2:]) * priors_cxcywh[..., 2:] / 2
+    return torch.cat([center - half, center + half], dim=-1)
+
+
+def nms(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices (K,) of the boxes (N, 4) that greedy suppression keeps, best score (N,) first.
+
+    Walking down the scores, a box is dropped when its IoU with a kept one exceeds the threshold; equal scores go
+    in input order. Works in blocks, so memory stays linear in N.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    kept = order[:0]
+    for block in order.split(_NMS_BLOCK):
+        free = ~(iou(boxes_xyxy[kept], boxes_xyxy[block]) > iou_threshold).any(0)
+        block = block[free]
+        kept = torch.cat([kept, block[nms_sorted(boxes_xyxy[block], iou_threshold)]])
+    return kept
+
+
+def nms_sorted(boxes_xyxy: Tensor, iou_threshold: float, valid: Tensor | None = None) -> Tensor:
+    """Mask (..., K) of what greedy suppression keeps of boxes (..., K, 4) already sorted, best first.
+
+    Exact and without a loop over boxes: "keep what no kept better box overlaps" is repeated for all boxes at once
+    until nothing changes. Box j is final after j rounds at the latest, and in practice after a handful.
+    valid (..., K): entries that take part; the others are neither kept nor suppress.
+    """
+    overlaps = (iou(boxes_xyxy, boxes_xyxy) > iou_threshold).triu_(1).float()  # [i, j]: better i covers j
+    valid = torch.ones_like(boxes_xyxy[..., 0], dtype=torch.bool) if valid is None else valid
+    keep = valid
+    while True:
+        covered = (keep.float()[..., None, :] @ overlaps)[..., 0, :] > 0
+        settled, keep = keep, valid & ~covered
+        if torch.equal(settled, keep):
+            return keep

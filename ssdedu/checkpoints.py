@@ -1,0 +1,110 @@
+"""Checkpoints: written atomically, read without executing code, complete enough to detect or to go on training."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import torch
+
+from ssdedu.model import SSD
+from ssdedu.priors import Config
+
+__all__ = [
+    "CheckpointError",
+    "Detector",
+    "load_checkpoint",
+    "load_detector",
+    "save_checkpoint",
+    "write_atomically",
+]
+
+_FORMAT = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file is missing, broken or not one of ours; the message names the file and the remedy."""
+
+
+class Detector(NamedTuple):
+    """A network and the names of its classes 1 .. C - 1."""
+
+    model: SSD
+    classes: tuple[str, ...]
+
+
+def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a file beside `path`, flush it to the disk, then put it in the place of `path` at once."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: SSD,
+    classes: Sequence[str],
+    step: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Write a detector, and where an optimizer is given all that training needs to go on, to one file."""
+    description = {
+        "format": _FORMAT,
+        "config": model.config.to_dict(),
+        "base": model.base_name,
+        "num_classes": model.num_classes,
+        "classes": list(classes),
+        "settings": settings or {},
+    }
+    content = {
+        "description": json.dumps(description),
+        "step": step,
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict() if optimizer else None,
+    }
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a checkpoint, its description parsed; raises CheckpointError for anything that is not one."""
+    if not Path(path).is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        content["description"] = json.loads(content["description"])
+        if content["description"]["format"] != _FORMAT:
+            raise CheckpointError(f"{path}: written by another version of ssdedu")
+    except CheckpointError:
+        raise
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path}: not a checkpoint of `ssdedu train` or cut short ({reason})") from error
+    return content
+
+
+def load_detector(path: str | os.PathLike[str]) -> Detector:
+    """The detector of a checkpoint, ready to detect (evaluation mode); raises CheckpointError."""
+    content = load_checkpoint(path)
+    about = content["description"]
+    try:
+        model = SSD(Config.from_dict(about["config"]), about["num_classes"], about["base"])
+        model.load_state_dict(content["model"])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not fit its own description ({error})") from error
+    return Detector(model.eval(), tuple(about["classes"]))
+

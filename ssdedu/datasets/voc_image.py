@@ -1,0 +1,109 @@
+"""One image file: its size and EXIF tag without decoding, its pixels, and whether the file is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+__all__ = ["SUFFIXES", "Header", "ImageError", "is_complete", "read_header", "read_image", "turn_upright"]
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
+
+_EXIF_ORIENTATION = 0x0112
+_AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # JPEG and PNG, by how the file begins
+
+
+class ImageError(ValueError):
+    """An image file that cannot be read, or not to its end."""
+
+
+class Header(NamedTuple):
+    """Width and height in pixels as stored, and the EXIF orientation 1 .. 8 (1: upright as stored)."""
+
+    width_px: int
+    height_px: int
+    orientation: int
+
+    def size_px(self, upright: bool) -> tuple[int, int]:
+        """(width, height) as stored, or after turning the image as its EXIF tag says."""
+        swap = upright and self.orientation >= 5
+        return (self.height_px, self.width_px) if swap else (self.width_px, self.height_px)
+
+
+def read_header(path: Path) -> Header:
+    """Reads size and orientation of an image file without decoding it; `ImageError` for broken files.
+
+    A JPEG or PNG file must also end as such a file ends: most interrupted downloads are found here.
+    """
+    try:
+        with path.open("rb") as file:
+            whole = _ends_well(file) or is_complete(path.read_bytes())
+            with Image.open(file) as image:
+                # decoders turn TIFF files upright by themselves
+                tag = 1 if image.format == "TIFF" else image.getexif().get(_EXIF_ORIENTATION, 1)
+                width_px, height_px = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"this is no image that can be read ({error})") from None
+    if not whole:
+        raise ImageError("the image file is truncated: its end is missing")
+    return Header(width_px, height_px, tag if isinstance(tag, int) and 1 <= tag <= 8 else 1)
+
+
+def read_image(path: Path, orientation: int = 1) -> np.ndarray:
+    """Decodes an image file to (H, W, 3) uint8 RGB, then turns it by an EXIF orientation (1: as stored).
+
+    Grey and palette images become RGB, an alpha channel is dropped, 16 bits become the upper 8.
+    Raises `ImageError` for files that are broken or end too early.
+    """
+    data = path.read_bytes()
+    if not is_complete(data):
+        raise ImageError("the image file is truncated: its end is missing")
+    try:
+        image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED) if data else None
+    except cv2.error as error:
+        raise ImageError(f"the image cannot be decoded ({error.err})") from None
+    if image_bgr is None:
+        raise ImageError("the image cannot be decoded: it is damaged or of an unknown format")
+    return turn_upright(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), orientation)
+
+
+def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns and mirrors an image (H, W, 3) as EXIF orientation 1 .. 8 says; 5 .. 8 exchange H and W."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def is_complete(data: bytes) -> bool:
+    """Whether a JPEG or PNG file has its end mark; files of other formats are left to their decoder."""
+    mark = _END_MARKS.get(data[:2])
+    return mark is None or data.find(mark, _scan_start(data)) >= 0
+
+
+def _ends_well(file: BinaryIO) -> bool:
+    """`is_complete` from the last bytes, which suffices unless something was appended to the file."""
+    mark = _END_MARKS.get(file.read(2))
+    tail = min(64, file.seek(0, os.SEEK_END))
+    file.seek(-tail, os.SEEK_END)
+    complete = mark is None or mark in file.read()
+    file.seek(0)
+    return complete
+
+
+def _scan_start(data: bytes) -> int:
+    """Where a JPEG's pixels start: behind its segments, where a thumbnail may have an end mark too."""
+    position = 2
+    while data[position : position + 1] == b"\xff" and data[position + 1 : position + 2] != b"\xda":
+        fill = data[position + 1 : position + 2] == b"\xff"
+        position += 1 if fill else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return position

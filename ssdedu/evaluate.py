@@ -1,0 +1,466 @@
+"""How good detections are: the average precision of PASCAL VOC, recall by size, and VOC's result files."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from ssdedu.sample import Truth
+
+__all__ = [
+    "Curve",
+    "DetectionArrays",
+    "DetectionsLike",
+    "Evaluation",
+    "Objects",
+    "SizeRecall",
+    "average_precision",
+    "evaluate_voc",
+    "read_comp3",
+    "recall_by_size",
+    "write_comp3",
+]
+
+METRICS = ("voc07", "area")
+
+
+class DetectionsLike(Protocol):
+    """The detections of one image: numpy arrays or CPU tensors.
+
+    boxes_xyxy (N, 4) fractions of the image; scores (N,); labels (N,) integers, 1 .. C - 1.
+    """
+
+    @property
+    def boxes_xyxy(self) -> Any: ...  # noqa: D102
+    @property
+    def scores(self) -> Any: ...  # noqa: D102
+    @property
+    def labels(self) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class DetectionArrays:
+    """Detections of one image as arrays: what `read_comp3` gives. Fields as in DetectionsLike."""
+
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All D detections of one class, best score first, and what each counted as.
+
+    scores (D,); true_positive, false_positive, ignored (D,) bool, one of which is True; image (D,) and
+    index (D,): the image and the detection's place in it; num_objects: objects that are not difficult.
+    """
+
+    name: str
+    num_objects: int
+    scores: np.ndarray
+    true_positive: np.ndarray
+    false_positive: np.ndarray
+    ignored: np.ndarray
+    image: np.ndarray
+    index: np.ndarray
+
+    @property
+    def recall(self) -> np.ndarray:
+        """(D,) share of the objects found down to each detection; nan when there are no objects."""
+        return np.cumsum(self.true_positive) / (self.num_objects or math.nan)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """(D,) share of true positives down to each detection; 0 before the first that counts."""
+        return _precision(self.true_positive, self.false_positive)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """All G objects of the truths, in their order, and how each was found.
+
+    image, labels (G,); difficult (G,) bool; side (G,): square root of the area as a fraction of the image's;
+    side_px (G,): the same in pixels; score (G,): of the true positive that found it, nan when missed.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    side: np.ndarray
+    side_px: np.ndarray
+    score: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Average precision: ap (C - 1,), nan for a class without objects, with a Curve for each class."""
+
+    classes: tuple[str, ...]
+    metric: str
+    iou_threshold: float
+    ap: np.ndarray
+    curves: tuple[Curve, ...]
+    objects: Objects
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean over the classes that have objects; nan when none has."""
+        present = self.ap[~np.isnan(self.ap)]
+        return float(present.mean()) if len(present) else math.nan
+
+    @property
+    def by_class(self) -> dict[str, float]:
+        """AP of each class by its name."""
+        return dict(zip(self.classes, self.ap.tolist(), strict=True))
+
+    @property
+    def num_objects(self) -> int:
+        """Number of objects that are not difficult."""
+        return sum(curve.num_objects for curve in self.curves)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers for a JSON file; nan becomes None."""
+        values = {name: None if math.isnan(ap) else ap for name, ap in self.by_class.items()}
+        mean = None if math.isnan(self.mean_ap) else self.mean_ap
+        settings = {"metric": self.metric, "iou_threshold": self.iou_threshold}
+        return {**settings, "mean_ap": mean, "ap": values, "num_objects": self.num_objects}
+
+
+class SizeRecall(NamedTuple):
+    """Objects whose side lies in [low, high): how many, how many found, and their quotient."""
+
+    low: float
+    high: float
+    num_objects: int
+    num_found: int
+    recall: float
+
+
+def evaluate_voc(
+    detections: Sequence[DetectionsLike],
+    truths: Sequence[Truth],
+    classes: Sequence[str],
+    metric: str = "voc07",
+    iou_threshold: float = 0.5,
+    plus_one: bool = True,
+) -> Evaluation:
+    """Average precision per class and its mean, by the rules of the PASCAL VOC development kit.
+
+    One entry of `detections` and `truths` for each image; `classes` names labels 1, 2, ... A detection
+    belongs to the object of its class and image with the highest IoU, the first of equals. It hits at
+    iou_threshold; the best-scored hit of an object is the true positive, further ones are false positives,
+    hits of difficult objects are ignored. Equal scores keep the order of the images and within them.
+    metric "voc07" averages precision at 11 recalls (VOC2007, the paper's tables), "area" is the area under
+    the curve (VOC2010 and later). plus_one measures pixel boxes from first to last pixel inclusive as the
+    development kit does; False gives the plain IoU, as in Caffe's DetectionEvaluate layer.
+    Raises ValueError naming image and field.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {METRICS}, not {metric!r}")
+    if not 0 < iou_threshold <= 1:
+        raise ValueError(f"iou_threshold must be above 0 and at most 1, not {iou_threshold!r}")
+    objects = _read(truths, truths, classes, "truth", "difficult")
+    found = _read(detections, truths, classes, "detections", "scores")
+    iou, best = _best_object(found, objects, int(plus_one))
+    order = np.argsort(-found.extra, kind="stable")
+    scores, owner = found.extra[order], best[order]
+    verdict = _judge(iou[order] >= iou_threshold, owner, objects.extra)
+    ranked = (scores, *verdict, found.image[order], found.index[order])
+    numbers = np.bincount(objects.labels[~objects.extra], minlength=len(classes) + 1)[1:].tolist()
+    curves = _curves(ranked, found.labels[order], classes, numbers)
+    ap = [average_precision(c.true_positive, c.false_positive, c.num_objects, metric) for c in curves]
+    score = np.full(len(objects.labels), np.nan)
+    score[owner[verdict[0]]] = scores[verdict[0]]
+    described = Objects(objects.image, objects.labels, objects.extra, *_sides(objects, truths), score)
+    return Evaluation(tuple(classes), metric, iou_threshold, np.array(ap, float), curves, described)
+
+
+def average_precision(
+    true_positive: np.ndarray, false_positive: np.ndarray, num_objects: int, metric: str = "voc07"
+) -> float:
+    """Average precision of detections ranked best first, each with two flags (D,); nan without objects.
+
+    "voc07": the mean over recalls j / 10, j = 0 .. 10, of the best precision at that recall or a higher one,
+    compared in integers, since 0.1 * 3 > 0.3 in floating point loses recalls reached exactly. "area": every
+    true positive raises the recall by 1 / num_objects, at the best precision from there on.
+    """
+    if num_objects == 0:
+        return math.nan
+    precision = _precision(true_positive, false_positive)
+    best_onward = np.maximum.accumulate(precision[::-1])[::-1]
+    if metric == "area":
+        return float(best_onward[np.asarray(true_positive, bool)].sum() / num_objects)
+    reached = np.searchsorted(10 * np.cumsum(true_positive), np.arange(11) * num_objects)
+    return float(np.append(best_onward, 0.0)[reached].sum() / 11)
+
+
+def recall_by_size(
+    evaluation: Evaluation,
+    edges: Sequence[float] = (0, 0.1, 0.2, 0.4, math.inf),
+    unit: str = "fraction",
+    min_score: float = -math.inf,
+) -> list[SizeRecall]:
+    """Recall of the objects in each bin of size, difficult ones left out; nan for an empty bin.
+
+    Size is the square root of the area, as a fraction of the image's ("fraction") or in "pixels" (there,
+    edges 0, 32, 96, inf are COCO's small, medium and large). Detections below min_score do not count.
+    """
+    if unit not in ("fraction", "pixels"):
+        raise ValueError(f"unit must be 'fraction' or 'pixels', not {unit!r}")
+    if len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"edges must be at least two increasing numbers, not {edges!r}")
+    objects = evaluation.objects
+    side = objects.side if unit == "fraction" else objects.side_px
+    bins = []
+    for low, high in pairwise(edges):
+        inside = ~objects.difficult & (side >= low) & (side < high)
+        number, hits = int(inside.sum()), int((objects.score[inside] >= min_score).sum())
+        bins.append(SizeRecall(low, high, number, hits, hits / number if number else math.nan))
+    return bins
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The boxes of all images below each other: image, index in it, pixel box, label, score or flag."""
+
+    image: np.ndarray
+    index: np.ndarray
+    boxes_px: np.ndarray
+    labels: np.ndarray
+    extra: np.ndarray
+
+
+def _read(
+    items: Sequence[Any], truths: Sequence[Truth], classes: Sequence[str], what: str, extra: str
+) -> _Table:
+    if len(items) != len(truths):
+        raise ValueError(f"{what}: {len(items)} images, but truths: {len(truths)}; give one entry per image")
+    if not len(classes) or len(set(classes)) != len(classes):
+        raise ValueError(f"classes: give at least one name, all different, not {list(classes)}")
+    columns: list[list[np.ndarray]] = [[np.zeros((0, 4))], [np.zeros(0, int)], [np.zeros(0, np.float32)]]
+    for number, item in enumerate(items):
+        arrays = _arrays(item, ("boxes_xyxy", "labels", extra), f"{what} of {_image(number, truths)}")
+        for column, array in zip(columns, arrays, strict=True):
+            column.append(array)
+    boxes, labels, extras = (np.concatenate(column) for column in columns)
+    extras = extras.astype(bool) if extra == "difficult" else extras
+    counts = np.array([len(array) for array in columns[1][1:]], int)
+    image = np.repeat(np.arange(len(items)), counts)
+    index = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
+    table = _Table(image, index, boxes * _sizes(truths)[image], labels.astype(np.int64), extras)
+    _refuse(~np.isfinite(boxes).all(1), table, truths, f"{what}: boxes_xyxy must be finite")
+    _refuse(~np.isfinite(extras), table, truths, f"{what}: {extra} must be finite")
+    wrong = (labels < 1) | (labels > len(classes))
+    _refuse(wrong, table, truths, f"{what}: labels must be 1 .. {len(classes)} (0 is background)")
+    return table
+
+
+def _arrays(item: Any, fields: Sequence[str], where: str) -> list[np.ndarray]:
+    boxes, labels, extra = (_array(item, field, where) for field in fields)
+    number = labels.size
+    arrays = [boxes.reshape(0, 4) if boxes.size == number == 0 else boxes, labels, extra]
+    for field, array, shape in zip(fields, arrays, ((number, 4), (number,), (number,)), strict=True):
+        if array.shape != shape:
+            raise ValueError(f"{where}: {field} has shape {array.shape}, expected {shape}")
+    if number and labels.dtype.kind not in "iu":
+        raise ValueError(f"{where}: labels must be integers, not {labels.dtype}")
+    return arrays
+
+
+def _array(item: Any, field: str, where: str) -> np.ndarray:
+    try:
+        return np.asarray(getattr(item, field))
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{where}: {field} is no array; move it to the CPU, as float32 ({error})") from error
+
+
+def _image(number: int, truths: Sequence[Truth]) -> str:
+    return f"image {number} ({truths[number].name!r})"
+
+
+def _sizes(truths: Sequence[Truth]) -> np.ndarray:
+    """(images, 4): width, height, width, height in pixels."""
+    sizes = np.array([(t.width_px, t.height_px) * 2 for t in truths], float).reshape(-1, 4)
+    bad = np.flatnonzero(~(sizes > 0).all(1))
+    if len(bad):
+        raise ValueError(f"truth of {_image(bad[0], truths)}: width_px and height_px must be positive")
+    return sizes
+
+
+def _refuse(bad: np.ndarray, table: _Table, truths: Sequence[Truth], message: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(f"{_image(table.image[row], truths)}, entry {table.index[row]} of its {message}")
+
+
+def _best_object(found: _Table, objects: _Table, plus_one: int) -> tuple[np.ndarray, np.ndarray]:
+    """IoU and row of the object that each detection belongs to; 0 and -1 where it overlaps none.
+
+    All detections meet the first object of their image and class at once, then all the second, and so on.
+    """
+    group, object_group = _groups(found, objects)
+    order = np.argsort(object_group, kind="stable")
+    first = np.searchsorted(object_group[order], group, "left")
+    number = np.searchsorted(object_group[order], group, "right") - first
+    iou, best = np.zeros(len(group)), np.full(len(group), -1)
+    rows = np.flatnonzero(number)
+    for k in range(number.max(initial=0)):
+        rows = rows[number[rows] > k]
+        candidate = order[first[rows] + k]
+        overlap = _iou_px(found.boxes_px[rows], objects.boxes_px[candidate], plus_one)
+        better = overlap > iou[rows]
+        iou[rows[better]], best[rows[better]] = overlap[better], candidate[better]
+    return iou, best
+
+
+def _groups(*tables: _Table) -> list[np.ndarray]:
+    """One number for each pair of image and class."""
+    stride = 1 + max(int(table.labels.max(initial=0)) for table in tables)
+    return [table.image * stride + table.labels for table in tables]
+
+
+def _iou_px(a: np.ndarray, b: np.ndarray, plus_one: int) -> np.ndarray:
+    """IoU of box i of a with box i of b, both (N, 4) in pixels; 0 where they do not meet."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + plus_one
+    shared = np.where((sides > 0).all(1), sides.prod(1), 0.0)
+    union = _area_px(a, plus_one) + _area_px(b, plus_one) - shared
+    return np.divide(shared, union, out=np.zeros(len(a)), where=shared > 0)
+
+
+def _area_px(boxes_px: np.ndarray, plus_one: int = 0) -> np.ndarray:
+    return (boxes_px[:, 2:] - boxes_px[:, :2] + plus_one).prod(1)
+
+
+def _sides(objects: _Table, truths: Sequence[Truth]) -> tuple[np.ndarray, np.ndarray]:
+    """Square roots of the objects' areas (G,), as fractions of the image and in pixels."""
+    side_px = np.sqrt(np.maximum(_area_px(objects.boxes_px), 0))
+    return side_px / np.sqrt(_sizes(truths)[objects.image, :2].prod(1)), side_px
+
+
+def _judge(hit: np.ndarray, owner: np.ndarray, difficult: np.ndarray) -> tuple[np.ndarray, ...]:
+    """True positive, false positive, ignored: one is True for each detection, ranked best first."""
+    hits = np.flatnonzero(hit)
+    ignored, first = np.zeros_like(hit), np.zeros_like(hit)
+    ignored[hits] = difficult[owner[hits]]
+    first[hits[np.unique(owner[hits], return_index=True)[1]]] = True
+    return first & ~ignored, ~(first | ignored), ignored
+
+
+def _curves(
+    ranked: Sequence[np.ndarray], labels: np.ndarray, classes: Sequence[str], numbers: Sequence[int]
+) -> tuple[Curve, ...]:
+    """One Curve for each class; `ranked` are the arrays of a Curve, `labels` theirs, for all classes."""
+    order = np.argsort(labels.astype(np.min_scalar_type(len(classes))), kind="stable")
+    groups = np.split(order, np.searchsorted(labels[order], np.arange(2, len(classes) + 1)))
+    return tuple(
+        Curve(name, number, *(array[rows] for array in ranked))
+        for name, number, rows in zip(classes, numbers, groups, strict=True)
+    )
+
+
+def _precision(true_positive: np.ndarray, false_positive: np.ndarray) -> np.ndarray:
+    found, wrong = np.cumsum(true_positive), np.cumsum(false_positive)
+    return found / np.maximum(found + wrong, 1)
+
+
+def write_comp3(
+    folder: str | os.PathLike[str],
+    detections: Sequence[DetectionsLike],
+    truths: Sequence[Truth],
+    classes: Sequence[str],
+    prefix: str = "comp3_det_test_",
+) -> list[Path]:
+    """Write VOC's result files, `prefix` + class + ".txt", one line for each detection; gives the paths.
+
+    A line is `image_id score xmin ymin xmax ymax`: image_id is the truth's name, coordinates are pixels, that
+    is fractions times width and height, to six decimals; scores have nine digits, exact for float32. Each
+    file appears complete or not at all. Raises ValueError for names that the format cannot hold.
+    """
+    found = _read(detections, truths, classes, "detections", "scores")
+    names, paths = _image_ids(truths), _result_paths(folder, prefix, classes)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for label, path in enumerate(paths, start=1):
+        rows = np.flatnonzero(found.labels == label)
+        values = np.column_stack([found.extra[rows], found.boxes_px[rows]]).tolist()
+        lines = [
+            "{} {:.9g} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(names[image], *numbers)
+            for image, numbers in zip(found.image[rows], values, strict=True)
+        ]
+        _write_atomically(path, "".join(lines))
+    return paths
+
+
+def read_comp3(
+    folder: str | os.PathLike[str],
+    truths: Sequence[Truth],
+    classes: Sequence[str],
+    prefix: str = "comp3_det_test_",
+) -> list[DetectionArrays]:
+    """Detections of each image of `truths` from VOC's result files, in the order of classes and lines.
+
+    Boxes come back as fractions (float64). Raises ValueError naming file and line for a line that is not
+    `image_id score xmin ymin xmax ymax` with an image_id among the truths' names, or a file that is missing.
+    """
+    images = {name: index for index, name in enumerate(_image_ids(truths))}
+    rows: list[list[tuple[float, ...]]] = [[] for _ in truths]
+    for label, path in enumerate(_result_paths(folder, prefix, classes), start=1):
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; give a class without detections an empty one")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if line.strip():
+                image, values = _parse(line, images, f"{path}:{number}")
+                rows[image].append((label, *values))
+    return [_from_rows(*pair) for pair in zip(rows, _sizes(truths), strict=True)]
+
+
+def _image_ids(truths: Sequence[Truth]) -> list[str]:
+    names = [truth.name for truth in truths]
+    for number, name in enumerate(names):
+        if not name or name.split() != [name]:
+            raise ValueError(f"truth of {_image(number, truths)}: name must be non-empty and without blanks")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"truths: name {twice!r} belongs to several images; result files need one each")
+    return names
+
+
+def _result_paths(folder: str | os.PathLike[str], prefix: str, classes: Sequence[str]) -> list[Path]:
+    for name in classes:
+        if set(name) & set("/\\\0"):
+            raise ValueError(f"classes: {name!r} cannot be part of a file name")
+    return [Path(folder) / f"{prefix}{name}.txt" for name in classes]
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _parse(line: str, images: dict[str, int], where: str) -> tuple[int, list[float]]:
+    image_id, *texts = line.split()
+    try:
+        values = [float(text) for text in texts]
+    except ValueError:
+        values = []
+    if len(values) != 5 or not all(map(math.isfinite, values)):
+        raise ValueError(f"{where}: expected `image_id score xmin ymin xmax ymax`, got {line!r}")
+    if image_id not in images:
+        raise ValueError(f"{where}: image_id {image_id!r} is not among the names of the truths")
+    return images[image_id], values
+
+
+def _from_rows(rows: list[tuple[float, ...]], size: np.ndarray) -> DetectionArrays:
+    """Rows of label, score and pixel box; size (4,) is width, height, width, height."""
+    values = np.array(rows, float).reshape(-1, 6)
+    return DetectionArrays(values[:, 2:] / size, values[:, 1], values[:, 0].astype(np.int64))

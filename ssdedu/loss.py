@@ -1,0 +1,76 @@
+"""The MultiBox loss (Sec. 2.2 Eq. 1): smooth L1 on the offsets plus softmax loss on the classes, over matches N."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssdedu.mining import hard_negatives
+
+__all__ = ["MultiboxLoss", "multibox_loss", "smooth_l1"]
+
+
+class MultiboxLoss(NamedTuple):
+    """The scalar to minimise and its parts: total = confidence + alpha * localization, both divided by N.
+
+    num_positives: N, the matched default boxes of the whole batch (int64 scalar).
+    """
+
+    total: Tensor
+    localization: Tensor
+    confidence: Tensor
+    num_positives: Tensor
+
+
+def smooth_l1(difference: Tensor, beta: float = 1.0) -> Tensor:
+    """0.5 d^2 / beta where |d| < beta, |d| - beta / 2 elsewhere, elementwise (Fast R-CNN, Eq. 3)."""
+    return F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=beta)
+
+
+def multibox_loss(
+    offsets: Tensor,
+    logits: Tensor,
+    target_offsets: Tensor,
+    target_labels: Tensor,
+    *,
+    alpha: float = 1.0,
+    ratio: float = 3,
+    min_negatives: int = 0,
+    beta: float = 1.0,
+) -> MultiboxLoss:
+    """Loss of a batch: offsets (B, P, 4) and logits (B, P, C) against target_offsets (B, P, 4), labels (B, P).
+
+    Smooth L1 over positives and four coordinates plus cross-entropy over positives and mined negatives
+    (`mining.hard_negatives` with ratio and min_negatives), both divided by the positives N of the batch, as
+    Caffe's MultiBoxLossLayer. Without positives N counts as 1: the loss is 0 (unless min_negatives brings some
+    negatives in) and all gradients are finite. Raises ValueError for labels outside 0 .. C - 1.
+    """
+    _check_labels(target_labels, logits.shape[-1])
+    positive = target_labels > 0
+    cross_entropy = _cross_entropy(logits, target_labels)  # (B, P)
+    chosen = positive | hard_negatives(cross_entropy, positive, ratio, min_negatives)
+    num_positives = positive.sum()
+    n = num_positives.clamp(min=1)
+    difference = offsets[positive].float() - target_offsets[positive]
+    localization = smooth_l1(difference, beta).sum() / n
+    confidence = cross_entropy[chosen].sum() / n
+    return MultiboxLoss(confidence + alpha * localization, localization, confidence, num_positives)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+    return flat.view_as(labels)
+
+
+def _check_labels(labels: Tensor, num_classes: int) -> None:
+    if labels.is_cuda or labels.numel() == 0:
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"labels must lie in 0 .. {num_classes - 1} for logits of {num_classes} classes, "
+            f"got {low} .. {high}: is num_classes (background included) the data set's classes + 1?"
+        )

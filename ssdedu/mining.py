@@ -1,0 +1,28 @@
+"""Hard negative mining: of the thousands of background boxes, learn from those that look most like objects."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["hard_negatives"]
+
+
+def hard_negatives(
+    confidence_loss: Tensor, positive: Tensor, ratio: float = 3, min_negatives: int = 0
+) -> Tensor:
+    """Mask (B, P) of the negatives to learn from: per image the ratio * positives of highest loss (Sec. 2.2).
+
+    confidence_loss (B, P): cross-entropy of each default box; positive (B, P): bool, matched ones. An image takes
+    min(max(floor(ratio * its positives), min_negatives), its negatives), and never a positive: Caffe's
+    MineHardExamples with MAX_NEGATIVE. Equal losses go in order of the default boxes. Raises ValueError for a
+    negative ratio or minimum.
+    """
+    if ratio < 0 or min_negatives < 0:
+        raise ValueError(f"ratio and min_negatives must be 0 or more, got {ratio} and {min_negatives}")
+    positives = positive.sum(dim=1)
+    wanted = (ratio * positives).long().clamp(min=min_negatives)
+    count = wanted.minimum(positive.shape[1] - positives)  # (B,)
+    order = confidence_loss.detach().masked_fill(positive, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    rank = torch.arange(positive.shape[1], device=positive.device).expand_as(order)
+    return torch.zeros_like(positive).scatter(1, order, rank < count[:, None])

@@ -1,0 +1,300 @@
+"""The network: a base that is tapped, extra layers, and one 3x3 predictor a map for offsets and classes (Sec. 2.1).
+
+Everything is built from the description that makes the default boxes (`ssdedu.priors.Config`), for any number of
+classes and any base in `BASES`; the full SSD300 and SSD512 and the small net for drawn shapes are the same class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssdedu import priors
+from ssdedu.priors import Config, Extra
+
+__all__ = [
+    "BASES",
+    "SSD",
+    "VGG16",
+    "L2Norm",
+    "SmallBase",
+    "fit_config",
+    "map_sizes",
+    "parameter_groups",
+    "ssd300",
+    "ssd512",
+]
+
+
+class L2Norm(nn.Module):
+    """Scales each location's channel vector (B, D, H, W) to length 1, times a learned factor per channel.
+
+    Sec. 3.1 after ParseNet: conv4_3's activations are larger than the later maps'; 20 is the factor at the start.
+    """
+
+    def __init__(self, channels: int, scale: float = 20.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, H, W) to the same shape."""
+        return F.normalize(x, dim=1) * self.weight[:, None, None]
+
+
+def _conv(
+    inputs: int, outputs: int, kernel: int = 3, *, norm: bool = False, **geometry: int
+) -> list[nn.Module]:
+    """Convolution, batch normalisation where asked for, ReLU."""
+    conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **geometry)
+    return [conv, *([nn.BatchNorm2d(outputs)] if norm else []), nn.ReLU(inplace=True)]
+
+
+def _vgg_block(inputs: int, outputs: int, convs: int, norm: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for i in range(convs):
+        layers += _conv(outputs if i else inputs, outputs, padding=1, norm=norm)
+    return layers
+
+
+class VGG16(nn.Module):
+    """VGG16 up to fc7 as a base: images (B, 3, H, W) to the tapped maps, conv4_3 (L2-normalised) and fc7.
+
+    atrous=True is the paper's: pool5 3x3 stride 1, fc6 3x3 with dilation 6 and 1,024 outputs, fc7 1x1. False keeps
+    the full VGG16 (pool5 2x2 stride 2, fc6 7x7 with 4,096 outputs) and taps conv5_3 as well (Sec. 3.3, "Atrous is
+    faster"). batch_norm: after every convolution, for training from scratch. No dropout, as in the original SSD.
+    """
+
+    def __init__(self, atrous: bool = True, batch_norm: bool = False) -> None:
+        super().__init__()
+        norm = batch_norm
+        halve = lambda ceil=False: nn.MaxPool2d(2, 2, ceil_mode=ceil)  # noqa: E731
+        self.to_conv4_3 = nn.Sequential(
+            *_vgg_block(3, 64, 2, norm),
+            halve(),
+            *_vgg_block(64, 128, 2, norm),
+            halve(),
+            *_vgg_block(128, 256, 3, norm),
+            halve(ceil=True),
+            *_vgg_block(256, 512, 3, norm),
+        )
+        self.l2_norm = L2Norm(512)
+        self.to_conv5_3 = nn.Sequential(halve(), *_vgg_block(512, 512, 3, norm))
+        width = 1024 if atrous else 4096
+        fc6 = {"kernel": 3, "padding": 6, "dilation": 6} if atrous else {"kernel": 7, "padding": 3}
+        pool5 = nn.MaxPool2d(3, 1, padding=1) if atrous else halve(ceil=True)
+        self.to_fc7 = nn.Sequential(
+            pool5, *_conv(512, width, norm=norm, **fc6), *_conv(width, width, 1, norm=norm)
+        )
+        self.taps_conv5_3 = not atrous
+        self.channels = (512, width) if atrous else (512, 512, width)
+        _initialize(self, nn.init.kaiming_normal_)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W), normalised, to a list of maps (B, D, H', W')."""
+        conv4_3 = self.to_conv4_3(x)
+        conv5_3 = self.to_conv5_3(conv4_3)
+        middle = [conv5_3] if self.taps_conv5_3 else []
+        return [self.l2_norm(conv4_3), *middle, self.to_fc7(conv5_3)]
+
+
+class SmallBase(nn.Module):
+    """A base for a laptop: convolutions with batch normalisation in four blocks, tapped at strides 8 and 16."""
+
+    def __init__(self, widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        norm = {"norm": True, "padding": 1}
+        self.to_stride8 = nn.Sequential(
+            *_conv(3, a, **norm, stride=2),
+            *_conv(a, b, **norm, stride=2),
+            *_conv(b, b, **norm),
+            *_conv(b, c, **norm, stride=2),
+            *_conv(c, c, **norm),
+        )
+        self.to_stride16 = nn.Sequential(*_conv(c, d, **norm, stride=2), *_conv(d, d, **norm))
+        self.channels = (c, d)
+        _initialize(self, nn.init.kaiming_normal_)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images (B, 3, H, W), normalised, to two maps (B, D, H', W')."""
+        stride8 = self.to_stride8(x)
+        return [stride8, self.to_stride16(stride8)]
+
+
+BASES: dict[str, Callable[[], nn.Module]] = {
+    "vgg16": VGG16,
+    "vgg16_bn": lambda: VGG16(batch_norm=True),
+    "vgg16_full": lambda: VGG16(atrous=False),
+    "small": SmallBase,
+}
+"""The bases by name: a module from images to a list of maps, with `channels` naming their depths."""
+
+_MEAN_STD = {"small": ((127.5,) * 3, (64.0,) * 3)}
+_VGG_MEAN_STD = ((123.0, 117.0, 104.0), (1.0,) * 3)
+
+
+def _initialize(module: nn.Module, weight_init: Callable[[Tensor], Tensor]) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            weight_init(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _extra(inputs: int, extra: Extra, norm: bool) -> nn.Sequential:
+    geometry = {"stride": extra.stride, "padding": extra.padding}
+    first = _conv(inputs, extra.mid, 1, norm=norm)
+    return nn.Sequential(*first, *_conv(extra.mid, extra.out, extra.kernel, norm=norm, **geometry))
+
+
+class SSD(nn.Module):
+    """The detector: images (B, 3, H, W), RGB 0 .. 255, to offsets (B, P, 4) and logits (B, P, C).
+
+    config: the description of the maps; num_classes: C, background included; base: a name in `BASES`. The mean
+    and scale of the input belong to the base and are applied inside. Raises ValueError where the base does not
+    give the maps that the description promises. `priors_cxcywh` (P, 4) moves with the module.
+    """
+
+    mean: Tensor
+    std: Tensor
+    priors_cxcywh: Tensor
+
+    def __init__(self, config: Config, num_classes: int = 21, base: str = "vgg16") -> None:
+        super().__init__()
+        _check_arguments(num_classes, base)
+        _check_maps(config, base)
+        self.config, self.num_classes, self.base_name = config, num_classes, base
+        self.base = BASES[base]()
+        norm = any(isinstance(m, nn.BatchNorm2d) for m in self.base.modules())
+        self.extras, channels = _build_extras(config, self.base.channels, norm)
+        per_cell = [m.boxes_per_cell for m in config.maps]
+        self.first_map = len(channels) - len(per_cell)
+        channels = channels[self.first_map :]
+        self.offset_heads = _heads(channels, [k * 4 for k in per_cell])
+        self.class_heads = _heads(channels, [k * num_classes for k in per_cell])
+        mean, std = _MEAN_STD.get(base, _VGG_MEAN_STD)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        self.register_buffer("priors_cxcywh", priors.default_boxes(config), persistent=False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The maps (B, D, H', W') that predict, in the description's order; images as in `forward`."""
+        maps = self.base((images.float() - self.mean) / self.std)
+        for extra in self.extras:
+            maps.append(extra(maps[-1]))
+        return maps[self.first_map :]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W), uint8 or float in 0 .. 255, to offsets (B, P, 4) and logits (B, P, C)."""
+        maps = self.features(images)
+        offsets = [_predict(head, x, 4) for head, x in zip(self.offset_heads, maps, strict=True)]
+        logits = [_predict(head, x, self.num_classes) for head, x in zip(self.class_heads, maps, strict=True)]
+        return torch.cat(offsets, 1), torch.cat(logits, 1)
+
+
+def _check_arguments(num_classes: int, base: str) -> None:
+    if base not in BASES:
+        raise ValueError(f"base must be one of {', '.join(BASES)}, got {base!r}")
+    if num_classes < 2:
+        raise ValueError(f"num_classes counts the background too, so it is 2 or more, got {num_classes}")
+
+
+def _build_extras(config: Config, channels: Sequence[int], norm: bool) -> tuple[nn.ModuleList, list[int]]:
+    """The extra blocks and the depth of every map, base maps first."""
+    blocks, depths = nn.ModuleList(), list(channels)
+    for m in config.maps:
+        if m.extra is not None:
+            blocks.append(_extra(depths[-1], m.extra, norm))
+            depths.append(m.extra.out)
+    if len(depths) < len(config.maps):
+        raise ValueError(f"{config.name}: {len(config.maps)} maps, but base and extra blocks give {len(depths)}")
+    _initialize(blocks, nn.init.kaiming_normal_ if norm else nn.init.xavier_uniform_)
+    return blocks, depths
+
+
+def _heads(channels: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
+    heads = nn.ModuleList(nn.Conv2d(c, o, 3, padding=1) for c, o in zip(channels, outputs, strict=True))
+    _initialize(heads, nn.init.xavier_uniform_)
+    return heads
+
+
+def _predict(head: nn.Module, x: Tensor, numbers: int) -> Tensor:
+    """(B, D, H, W) to (B, H * W * k, numbers): row, column, box, as the default boxes come."""
+    return head(x).permute(0, 2, 3, 1).reshape(len(x), -1, numbers)
+
+
+def map_sizes(config: Config, base: str, width_px: int, height_px: int) -> list[tuple[int, int]]:
+    """(height, width) in cells of each predicting map for an input of that size, without computing any number.
+
+    Raises ValueError where the input is too small for a map.
+    """
+    with torch.device("meta"), torch.no_grad():
+        network = BASES[base]().eval()
+        extras, channels = _build_extras(config, network.channels, norm=False)
+        try:
+            maps = network(torch.empty(1, 3, height_px, width_px))
+            for extra in extras:
+                maps.append(extra(maps[-1]))
+        except RuntimeError as error:
+            raise ValueError(f"{config.name}: an input of {width_px} x {height_px} px is too small") from error
+    return [(m.shape[2], m.shape[3]) for m in maps[len(channels) - len(config.maps) :]]
+
+
+def _check_maps(config: Config, base: str) -> None:
+    sizes = map_sizes(config, base, config.width_px, config.height_px)
+    for i, (m, (height, width)) in enumerate(zip(config.maps, sizes, strict=True)):
+        if (height, width) != (m.height, m.width):
+            raise ValueError(
+                f"{config.name}: maps[{i}] ({m.name}) is described as {m.height} x {m.width} cells, but base "
+                f"{base!r} gives {height} x {width}; `model.fit_config` works the cells out"
+            )
+
+
+def fit_config(config: Config, width_px: int, height_px: int, base: str = "vgg16") -> Config:
+    """The description for another input size, square or not: cells from the network, box sizes in proportion.
+
+    Sizes follow the shorter side, as the original code's min_dim. A step that is not the network's own stride
+    (SSD300's 100 and 300) becomes None, which spreads the cells evenly. Raises ValueError for too small inputs.
+    """
+    ratio = min(width_px, height_px) / min(config.width_px, config.height_px)
+    maps = []
+    for m, (height, width) in zip(config.maps, map_sizes(config, base, width_px, height_px), strict=True):
+        step = m.step_px if m.step_px and math.log2(m.step_px).is_integer() else None
+        high = None if m.max_px is None else m.max_px * ratio
+        maps.append(
+            dataclasses.replace(m, height=height, width=width, min_px=m.min_px * ratio, max_px=high, step_px=step)
+        )
+    name = f"{config.name}_{width_px}x{height_px}"
+    return config.replace(name=name, width_px=width_px, height_px=height_px, maps=tuple(maps))
+
+
+def parameter_groups(model: nn.Module, lr: float, weight_decay: float, bias_factor: float = 2.0) -> list[dict]:
+    """Optimizer groups: weights with decay; biases at bias_factor times the rate and without (Caffe's lr_mult 2,
+    decay_mult 0); batch normalisation's factors without decay.
+    """
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters(recurse=False)}
+    weights, scales, biases = [], [], []
+    for name, parameter in model.named_parameters():
+        is_norm = id(parameter) in norms
+        group = scales if is_norm else biases if name.endswith("bias") else weights
+        group.append(parameter)
+    return [
+        {"params": weights, "lr": lr, "weight_decay": weight_decay},
+        {"params": scales, "lr": lr, "weight_decay": 0.0},
+        {"params": biases, "lr": lr * bias_factor, "weight_decay": 0.0},
+    ]
+
+
+def ssd300(num_classes: int = 21) -> SSD:
+    """SSD300 of the paper for VOC (8,732 default boxes), untrained."""
+    return SSD(priors.SSD300_VOC, num_classes)
+
+
+def ssd512(num_classes: int = 21) -> SSD:
+    """SSD512 of the paper for VOC (24,564 default boxes), untrained."""
+    return SSD(priors.SSD512_VOC, num_classes)

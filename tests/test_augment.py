@@ -1,0 +1,745 @@
+import colorsys
+import math
+import pickle
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ssdedu import augment as aug
+from ssdedu.augment import SAMPLERS, Augment, Distortion, Resize, Sampler
+from ssdedu.sample import Sample
+
+LINEAR = (cv2.INTER_LINEAR,)
+ANYTHING = Sampler()
+FILL = (123, 117, 104)
+
+
+def noise(width_px=50, height_px=38, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
+
+
+def smooth(width_px=500, height_px=375, low=80.0, high=170.0):
+    y, x = np.mgrid[:height_px, :width_px]
+    waves = [np.sin(x / 60 + phase) * np.cos(y / 45 - phase) for phase in (0, 1, 2)]
+    return np.rint(low + (high - low) * (np.stack(waves, -1) + 1) / 2).astype(np.uint8)
+
+
+def sample_of(image, boxes, labels=None, difficult=None):
+    boxes = np.array(boxes, np.float32).reshape(-1, 4)
+    labels = np.arange(1, len(boxes) + 1) if labels is None else labels
+    difficult = np.zeros(len(boxes), bool) if difficult is None else difficult
+    return Sample(image, boxes, np.array(labels, np.int64), np.array(difficult, bool), "a photo")
+
+
+THREE = [[0.1, 0.2, 0.5, 0.9], [0.45, 0.05, 0.98, 0.6], [0.0, 0.7, 0.2, 1.0]]
+
+
+def random_boxes(rng, count):
+    low = rng.uniform(0, 0.9, (count, 2))
+    return np.hstack([low, np.minimum(low + rng.uniform(0.02, 0.7, (count, 2)), 1)]).astype(np.float32)
+
+
+def slow_iou(a, b):
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
+    return width * height / union
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.image, b.image)
+    np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
+    np.testing.assert_array_equal(a.labels, b.labels)
+    np.testing.assert_array_equal(a.difficult, b.difficult)
+    assert a.name == b.name
+
+
+unit = st.floats(0, 1, width=32)
+box = st.tuples(unit, unit, unit, unit).map(
+    lambda v: (min(v[0], v[2]), min(v[1], v[3]), max(v[0], v[2]), max(v[1], v[3]))
+)
+boxes_of = st.lists(box, max_size=6)
+
+
+# distort
+
+
+def test_one_distortion_of_one_pixel_by_hand():
+    pixel = np.array([[[250, 100, 100]]], np.uint8)
+    # contrast 1.5: 255, 150, 150 (saturation 105), times 1.5: 158, so the smaller channels are 255 - 158.
+    first = Distortion(contrast=1.5, saturation=1.5)(pixel)
+    np.testing.assert_allclose(first[0, 0], (255, 97, 97), atol=1)
+    # saturation 153 times 1.5: 230, smaller channels 250 (1 - 230 / 255) = 24.5, then contrast.
+    last = Distortion(contrast=1.5, saturation=1.5, contrast_first=False)(pixel)
+    np.testing.assert_allclose(last[0, 0], (255, 37, 37), atol=2)
+
+
+def test_brightness_and_contrast_round_and_stop_at_the_ends():
+    grey = np.array([0, 10, 31, 101, 228, 250], np.uint8)[:, None, None].repeat(3, 2)
+    assert Distortion(brightness=31.6)(grey)[:, 0, 1].tolist() == [32, 42, 63, 133, 255, 255]
+    assert Distortion(brightness=-31.6)(grey)[:, 0, 1].tolist() == [0, 0, 0, 69, 196, 218]
+    assert Distortion(contrast=1.3)(grey)[:, 0, 1].tolist() == [0, 13, 40, 131, 255, 255]
+    expected = [min(255, round(min(255, max(0, v + 20)) * 0.6)) for v in grey[:, 0, 0].tolist()]
+    for order in (True, False):
+        both = Distortion(brightness=20, contrast=0.6, contrast_first=order)(grey)
+        assert both[:, 0, 0].tolist() == expected
+
+
+def test_hue_turns_the_circle_and_wraps_at_both_ends():
+    red, green = np.array([[[255, 0, 0]]], np.uint8), np.array([[[0, 255, 0]]], np.uint8)
+    assert Distortion(hue=60)(red).ravel().tolist() == [0, 255, 0]
+    assert Distortion(hue=-60)(red).ravel().tolist() == [0, 0, 255]
+    assert Distortion(hue=-30)(red).ravel().tolist() == [255, 0, 255]
+    assert Distortion(hue=150)(green).ravel().tolist() == [255, 255, 0]
+
+
+@pytest.mark.parametrize("hue", [-18.0, -7.0, 0.0, 11.0, 18.0])
+@pytest.mark.parametrize("saturation", [0.5, 0.8, 1.0, 1.5])
+def test_saturation_and_hue_agree_with_the_hsv_of_the_standard_library(hue, saturation):
+    image = noise(20, 20)
+    image = image[(image.max(-1) > 60) & (np.ptp(image, axis=-1) > 30)][:, None]
+    out = Distortion(saturation=saturation, hue=hue)(image).astype(int)
+    for pixel, found in zip(image[:, 0], out[:, 0], strict=True):
+        h, s, v = colorsys.rgb_to_hsv(*(pixel / 255.0))
+        wanted = np.multiply(colorsys.hsv_to_rgb((h + hue / 180) % 1, min(1, s * saturation), v), 255)
+        np.testing.assert_allclose(found, wanted, atol=8)  # OpenCV's byte of hue is 2 degrees: 8.5 levels
+
+
+def test_the_original_order_step_by_step_with_its_own_hsv_round_trips():
+    image, change = smooth(60, 40, 60, 200), Distortion(12, 1.2, 0.7, 9.0, contrast_first=False)
+    slow = np.clip(image + 12.0, 0, 255).astype(np.uint8)
+    for channel, act in ((1, lambda s: np.clip(np.rint(s * 0.7), 0, 255)), (0, lambda h: (h + 9) % 180)):
+        hsv = cv2.cvtColor(slow, cv2.COLOR_RGB2HSV)
+        hsv[..., channel] = act(hsv[..., channel].astype(float))
+        slow = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    slow = np.clip(np.rint(slow * 1.2), 0, 255)
+    difference = np.abs(change(image) - slow)
+    assert difference.max() <= 5
+    assert difference.mean() < 1
+
+
+def test_grey_stays_grey_and_colour_changes_leave_it_alone():
+    grey = noise()[..., :1].repeat(3, 2)
+    np.testing.assert_array_equal(Distortion(saturation=1.5, hue=-17)(grey), grey)
+    out = Distortion(20, 0.7, 1.4, 11, contrast_first=False)(grey)
+    np.testing.assert_array_equal(out, out[..., :1].repeat(3, 2))
+
+
+def test_no_distortion_is_no_change_and_the_input_is_never_written():
+    image = noise()
+    before = image.copy()
+    np.testing.assert_array_equal(Distortion()(image), before)
+    Distortion(20, 0.7, 1.4, 11)(image)
+    np.testing.assert_array_equal(image, before)
+
+
+def test_drawn_distortions_have_the_original_ranges_and_chances():
+    rng = np.random.default_rng(0)
+    drawn = [aug.draw_distortion(rng) for _ in range(4000)]
+    ranges = {
+        "brightness": (0, -32, 32),
+        "contrast": (1, 0.5, 1.5),
+        "saturation": (1, 0.5, 1.5),
+        "hue": (0, -18, 18),
+    }
+    for name, (neutral, low, high) in ranges.items():
+        values = np.array([getattr(d, name) for d in drawn])
+        used = values[values != neutral]
+        assert abs(len(used) / 4000 - 0.5) < 0.03
+        assert low <= used.min() < low + 0.01 * (high - low)
+        assert high >= used.max() > high - 0.01 * (high - low)
+        assert abs(used.mean() - (low + high) / 2) < 0.03 * (high - low)
+    assert abs(np.mean([d.contrast_first for d in drawn]) - 0.5) < 0.03
+    quarter = np.mean([(d.brightness != 0) and (d.hue != 0) for d in drawn])
+    assert abs(quarter - 0.25) < 0.03
+
+
+def test_distort_keeps_the_objects_and_probability_zero_keeps_the_pixels():
+    sample = sample_of(noise(), THREE)
+    out = aug.distort(sample, np.random.default_rng(1), probability=1)
+    assert not np.array_equal(out.image, sample.image)
+    same(replace(out, image=sample.image), sample)
+    same(aug.distort(sample, np.random.default_rng(1), probability=0), sample)
+
+
+# expand
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_expanded_page_holds_the_image_once_and_the_fill_elsewhere(seed):
+    sample = sample_of(noise(31, 47, seed), THREE, difficult=[True, False, True])
+    out = aug.expand(sample, np.random.default_rng(seed), fill=(1.4, 2.6, 200), probability=1)
+    page_height, page_width = out.image.shape[:2]
+    page = aug.draw_canvas(31, 47, np.random.default_rng(seed), probability=1)
+    assert (page.width_px, page.height_px) == (page_width, page_height)
+    assert 0 <= page.left_px <= page_width - 31
+    assert 0 <= page.top_px <= page_height - 47
+    slow = np.full((page_height, page_width, 3), (1, 3, 200), np.uint8)
+    for y in range(47):
+        for x in range(31):
+            slow[page.top_px + y, page.left_px + x] = sample.image[y, x]
+    np.testing.assert_array_equal(out.image, slow)
+    corners = out.boxes_xyxy * (page_width, page_height, page_width, page_height)
+    shift = (page.left_px, page.top_px, page.left_px, page.top_px)
+    np.testing.assert_allclose(corners, sample.boxes_xyxy * (31, 47, 31, 47) + shift, atol=1e-4)
+    np.testing.assert_array_equal(out.labels, sample.labels)
+    np.testing.assert_array_equal(out.difficult, sample.difficult)
+
+
+def test_expansion_ratio_and_place_are_uniform():
+    rng = np.random.default_rng(0)
+    pages = [aug.draw_canvas(500, 375, rng) for _ in range(4000)]
+    grown = [page for page in pages if page.width_px > 500]
+    assert abs(len(grown) / 4000 - 0.5) < 0.03
+    ratio = np.array([page.width_px / 500 for page in grown])
+    assert ratio.max() <= 4
+    assert (
+        np.abs(np.quantile(ratio, (0.01, 0.25, 0.5, 0.75, 0.99)) - (1.03, 1.75, 2.5, 3.25, 3.97)).max() < 0.1
+    )
+    for place, room in (("left_px", lambda p: p.width_px - 500), ("top_px", lambda p: p.height_px - 375)):
+        share = np.array([getattr(page, place) / room(page) for page in grown if room(page) > 100])
+        assert np.abs(np.quantile(share, (0.25, 0.5, 0.75)) - (0.25, 0.5, 0.75)).max() < 0.05
+    assert set(pages) - set(grown) == {aug.Canvas(500, 375, 0, 0)}
+
+
+def test_expand_switched_off_and_without_objects():
+    sample = sample_of(noise(), [])
+    for off in ({"probability": 0}, {"max_ratio": 1, "probability": 1}):
+        same(aug.expand(sample, np.random.default_rng(0), **off), sample)
+    assert aug.expand(sample, np.random.default_rng(0), probability=1).boxes_xyxy.shape == (0, 4)
+
+
+# proposing and choosing crops
+
+
+def test_the_seven_samplers():
+    assert [s.min_iou for s in SAMPLERS] == [None, 0.1, 0.3, 0.5, 0.7, 0.9, None]
+    assert [s.tries for s in SAMPLERS] == [1] + [50] * 6
+    np.testing.assert_array_equal(aug.propose_crops(SAMPLERS[0], np.random.default_rng(0)), [[0, 0, 1, 1]])
+
+
+def test_proposed_crops_lie_inside_with_uniform_scale_and_limited_aspect():
+    crops = aug.propose_crops(Sampler(tries=20000), np.random.default_rng(0))
+    assert crops.shape == (20000, 4)
+    assert crops.min() >= 0
+    assert crops.max() <= 1
+    width, height = (crops[:, 2:] - crops[:, :2]).T
+    scale, aspect = np.sqrt(width * height), width / height
+    quantiles = np.quantile(scale, (0, 0.25, 0.5, 0.75, 1))
+    np.testing.assert_allclose(quantiles, (0.3, 0.475, 0.65, 0.825, 1), atol=0.01)
+    low, high = np.maximum(0.5, scale**2), np.minimum(2, scale**-2)
+    assert np.all((aspect >= low - 1e-9) & (aspect <= high + 1e-9))
+    free = aspect[(scale > 0.3) & (scale < 0.7)]  # scale^2 < .5: nothing is limited
+    np.testing.assert_allclose(np.quantile(free, (0.25, 0.5, 0.75)), (0.875, 1.25, 1.625), atol=0.02)
+    at_limit = np.mean(np.isclose(aspect, scale**2) | np.isclose(aspect, scale**-2))
+    assert 0.05 < at_limit < 0.4
+    place = crops[:, 0] / np.maximum(1 - width, 1e-9)
+    np.testing.assert_allclose(
+        np.quantile(place[width < 0.99], (0.25, 0.5, 0.75)), (0.25, 0.5, 0.75), atol=0.02
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(box.filter(lambda b: b[2] > b[0] and b[3] > b[1]), min_size=1, max_size=5), boxes_of)
+def test_iou_of_crops_and_boxes_by_a_slow_loop(crops, boxes):
+    found = aug.crop_iou(np.array(crops, np.float64), np.array(boxes, np.float32).reshape(-1, 4))
+    assert found.shape == (len(crops), len(boxes))
+    for i, a in enumerate(crops):
+        for j, b in enumerate(boxes):
+            assert math.isclose(found[i, j], slow_iou(a, b), abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+@pytest.mark.parametrize("sampler", [*SAMPLERS, Sampler(min_iou=0.1, max_iou=0.4)])
+def test_any_object_and_all_objects_by_a_slow_loop(sampler, count):
+    rng = np.random.default_rng(count)
+    for _ in range(5):
+        boxes = random_boxes(rng, count)
+        crops = aug.propose_crops(replace(sampler, tries=40), rng)
+        for rule, every in ((any, False), (all, True)):
+            found = aug.pass_crops(crops, boxes, sampler, all_objects=every)
+            for crop, passed in zip(crops, found, strict=True):
+                overlaps = [slow_iou(crop, b) for b in boxes.astype(float)]
+                low, high = sampler.min_iou or 0, 1 if sampler.max_iou is None else sampler.max_iou
+                wanted = bool(overlaps) and rule(low <= iou <= high for iou in overlaps)
+                unconstrained = sampler.min_iou is None and sampler.max_iou is None
+                assert passed == (unconstrained or wanted)
+
+
+def test_first_passing_try_of_each_sampler_by_a_slow_loop():
+    boxes = random_boxes(np.random.default_rng(3), 3)
+    for seed in range(20):
+        found = aug.sample_crops(boxes, SAMPLERS, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        for sampler, crop in zip(SAMPLERS, found, strict=True):
+            slow = None
+            for tried in aug.propose_crops(sampler, rng):
+                enough = max(slow_iou(tried, b) for b in boxes.astype(float)) >= (sampler.min_iou or 0)
+                if slow is None and enough:
+                    slow = tried
+            np.testing.assert_array_equal(crop, slow)
+
+
+def test_acceptance_falls_with_the_overlap_asked_for_and_all_objects_lose_most():
+    rng = np.random.default_rng(0)
+    passed = np.zeros((2, len(SAMPLERS)))
+    for _ in range(150):
+        boxes = random_boxes(rng, 4)
+        seed = int(rng.integers(1 << 30))
+        for row, every in enumerate((False, True)):
+            crops = aug.sample_crops(boxes, SAMPLERS, np.random.default_rng(seed), all_objects=every)
+            passed[row] += [crop is not None for crop in crops]
+    share = passed / 150
+    assert np.all(np.diff(share[0, 1:6]) <= 0)
+    assert share[0, 0] == share[0, 6] == 1
+    assert share[0, 1] > 0.8
+    assert np.all(share[1, 2:6] < 0.3 * share[0, 2:6])
+
+
+def test_the_choice_is_uniform_among_samplers_that_passed():
+    sizes = (1.0, 0.9, 0.7, 0.5, 0.3)
+    samplers = [Sampler(min_scale=s, max_scale=s, min_aspect=1, max_aspect=1) for s in sizes]
+    samplers.insert(2, Sampler(min_iou=0.99))
+    tiny = np.array([[0.5, 0.5, 0.51, 0.51]], np.float32)
+    rng = np.random.default_rng(0)
+    chosen = np.array([aug.choose_crop(tiny, samplers, rng) for _ in range(3000)])
+    counts = [np.isclose(chosen[:, 2] - chosen[:, 0], size).sum() for size in sizes]
+    assert sum(counts) == 3000
+    assert sum((count - 600) ** 2 / 600 for count in counts) < 18.5  # chi-square, 4 degrees: p = .001
+
+
+def caffe_crop(boxes, rng):
+    """The original's way, one try after another: stop a sampler at its first success, then choose."""
+    found = [(0.0, 0.0, 1.0, 1.0)]
+    for least in (0.1, 0.3, 0.5, 0.7, 0.9, 0.0):
+        for _ in range(50):
+            scale, aspect = rng.uniform(0.3, 1), rng.uniform(0.5, 2)
+            aspect = min(max(aspect, scale**2), 1 / scale**2)
+            width, height = scale * math.sqrt(aspect), scale / math.sqrt(aspect)
+            x, y = rng.uniform(0, max(1 - width, 0)), rng.uniform(0, max(1 - height, 0))
+            crop = (x, y, x + width, y + height)
+            if any(slow_iou(crop, b) >= least for b in boxes):
+                found.append(crop)
+                break
+    return found[rng.integers(len(found))]
+
+
+def test_chosen_crops_are_distributed_as_in_the_original():
+    boxes = random_boxes(np.random.default_rng(5), 2)
+    ours, theirs = np.random.default_rng(0), np.random.default_rng(1)
+    a = np.array([aug.choose_crop(boxes, SAMPLERS, ours) for _ in range(1200)])
+    b = np.array([caffe_crop(boxes.astype(float).tolist(), theirs) for _ in range(1200)])
+    for values in (lambda c: c[:, 0], lambda c: c[:, 3], lambda c: np.prod(c[:, 2:] - c[:, :2], axis=1)):
+        x, y = np.sort(values(a)), np.sort(values(b))
+        grid = np.concatenate([x, y, np.concatenate([x, y]) + 1e-9])
+        gap = np.searchsorted(x, grid) - np.searchsorted(y, grid)
+        assert np.abs(gap).max() / 1200 < 1.95 * math.sqrt(2 / 1200)  # Kolmogorov-Smirnov, p = .001
+
+
+def test_without_objects_only_the_whole_image_passes():
+    empty = np.zeros((0, 4), np.float32)
+    rng = np.random.default_rng(0)
+    for every in (False, True):
+        crops = aug.sample_crops(empty, SAMPLERS, rng, all_objects=every)
+        assert [crop is not None for crop in crops] == [True] + [False] * 6
+        np.testing.assert_array_equal(aug.choose_crop(empty, SAMPLERS, rng), [0, 0, 1, 1])
+    assert aug.choose_crop(empty, SAMPLERS[1:], rng) is None
+    assert aug.choose_crop(empty, (), rng) is None
+    assert aug.choose_crop(empty, (ANYTHING,), rng) is not None
+    sample = sample_of(noise(), [])
+    same(aug.sampled_crop(sample, rng, SAMPLERS[1:]), sample)
+    same(aug.sampled_crop(sample, rng), sample)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_scale": 0},
+        {"min_scale": 0.9, "max_scale": 0.5},
+        {"max_scale": 1.2},
+        {"min_aspect": 0},
+        {"max_aspect": 0.1},
+        {"tries": 0},
+    ],
+)
+def test_impossible_samplers_are_refused(wrong):
+    with pytest.raises(ValueError, match="Sampler"):
+        Sampler(**wrong)
+
+
+# cropping
+
+
+def slow_crop(boxes, rectangle, width_px, height_px):
+    """The centre rule, clipping and projection of the original, one number at a time."""
+    left, top, right, bottom = rectangle
+    kept = []
+    for index, (xmin, ymin, xmax, ymax) in enumerate(boxes.astype(float).tolist()):
+        centre_x, centre_y = (xmin + xmax) / 2 * width_px, (ymin + ymax) / 2 * height_px
+        if not (left <= centre_x <= right and top <= centre_y <= bottom):
+            continue
+        x = [(min(max(v * width_px, left), right) - left) / (right - left) for v in (xmin, xmax)]
+        y = [(min(max(v * height_px, top), bottom) - top) / (bottom - top) for v in (ymin, ymax)]
+        if np.float32(x[1]) > np.float32(x[0]) and np.float32(y[1]) > np.float32(y[0]):
+            kept.append((index, (x[0], y[0], x[1], y[1])))
+    return kept
+
+
+@settings(deadline=None, max_examples=200)
+@given(boxes_of, st.integers(1, 40), st.integers(1, 30), st.data())
+def test_crop_keeps_the_objects_with_their_centre_inside(boxes, width_px, height_px, data):
+    left, top = data.draw(st.integers(0, width_px - 1)), data.draw(st.integers(0, height_px - 1))
+    right, bottom = data.draw(st.integers(left + 1, width_px)), data.draw(st.integers(top + 1, height_px))
+    image = noise(width_px, height_px)
+    sample = sample_of(image, boxes, difficult=[i % 2 == 0 for i in range(len(boxes))])
+    pixels = np.array((width_px, height_px, width_px, height_px))
+    out = aug.crop(sample, np.array((left, top, right, bottom)) / pixels)
+    np.testing.assert_array_equal(out.image, image[top:bottom, left:right])
+    wanted = slow_crop(sample.boxes_xyxy, (left, top, right, bottom), width_px, height_px)
+    assert out.labels.tolist() == [index + 1 for index, _ in wanted]
+    assert out.difficult.tolist() == [index % 2 == 0 for index, _ in wanted]
+    assert out.boxes_xyxy.shape == (len(wanted), 4)
+    assert out.boxes_xyxy.dtype == np.float32
+    np.testing.assert_allclose(out.boxes_xyxy, np.reshape([b for _, b in wanted], (-1, 4)), atol=1e-6)
+    assert np.all((out.boxes_xyxy >= 0) & (out.boxes_xyxy <= 1))
+    assert np.all(out.boxes_xyxy[:, 2:] > out.boxes_xyxy[:, :2])
+    size = np.array((right - left, bottom - top) * 2)
+    back = (out.boxes_xyxy * size + (left, top, left, top)) / pixels
+    kept = sample.boxes_xyxy[out.labels - 1]
+    edges = np.array((left, top, right, bottom)) / pixels
+    meet = np.hstack([np.maximum(kept[:, :2], edges[:2]), np.minimum(kept[:, 2:], edges[2:])])
+    np.testing.assert_allclose(back, meet, atol=1e-6)
+
+
+def test_crop_by_hand_with_objects_on_the_border_and_degenerate_ones():
+    boxes = [
+        [0.0, 0.0, 0.5, 0.5],  # centre on the crop's corner: stays
+        [0.5, 0.25, 1.0, 0.75],  # centre on the crop's right edge
+        [0.8, 0.8, 1.0, 1.0],  # outside
+        [0.5, 0.5, 0.5, 0.6],  # no width
+        [0.25, 0.25, 0.75, 0.75],  # the crop itself
+    ]
+    out = aug.crop(sample_of(noise(40, 20), boxes), np.array([0.25, 0.25, 0.75, 0.75]))
+    assert out.image.shape == (10, 20, 3)
+    assert out.labels.tolist() == [1, 2, 5]
+    np.testing.assert_allclose(out.boxes_xyxy, [[0, 0, 0.5, 0.5], [0.5, 0, 1, 1], [0, 0, 1, 1]])
+
+
+def test_a_crop_is_rounded_to_whole_pixels_and_never_empty():
+    sample = sample_of(noise(10, 10), [[0, 0, 1, 1]])
+    assert aug.crop(sample, np.array([0.26, 0.0, 0.54, 1.0])).image.shape == (10, 2, 3)
+    for corner in (0.0, 0.501, 1.0):
+        assert aug.crop(sample, np.array([corner, corner, corner, corner])).image.shape == (1, 1, 3)
+    np.testing.assert_array_equal(
+        aug.crop(sample_of(noise(10, 10), []), np.array([1.0, 1, 1, 1])).image, sample.image[9:, 9:]
+    )
+
+
+def test_a_patch_without_objects_stays_as_background():
+    out = aug.crop(sample_of(noise(), [[0, 0, 0.1, 0.1]]), np.array([0.5, 0.5, 1, 1]))
+    assert len(out) == 0
+    assert out.boxes_xyxy.shape == (0, 4)
+    assert out.image.shape == (19, 25, 3)
+
+
+# resize, mirror
+
+
+def test_resize_is_opencvs_bilinear_and_leaves_boxes():
+    sample = sample_of(noise(), THREE)
+    out = Resize(30, 20)(sample)
+    np.testing.assert_array_equal(out.image, cv2.resize(sample.image, (30, 20)))
+    same(replace(out, image=sample.image), sample)
+    same(Resize(30, 20)(sample, np.random.default_rng(0)), out)
+    same(aug.resize(sample, 30, 20, cv2.INTER_NEAREST), Resize(30, 20, cv2.INTER_NEAREST)(sample))
+
+
+def test_mirror_swaps_columns_and_twice_is_nothing():
+    sample, rng = sample_of(noise(), [*THREE, [0, 0, 1, 1], [1, 0.5, 1, 0.5]]), np.random.default_rng(0)
+    once = aug.mirror(sample, rng, 1)
+    np.testing.assert_array_equal(once.image, sample.image[:, ::-1])
+    np.testing.assert_allclose(once.boxes_xyxy[0], (0.5, 0.2, 0.9, 0.9), atol=1e-7)
+    twice = aug.mirror(once, rng, 1)
+    np.testing.assert_allclose(twice.boxes_xyxy, sample.boxes_xyxy, atol=1e-7)
+    same(replace(twice, boxes_xyxy=sample.boxes_xyxy), sample)
+    same(aug.mirror(sample, rng, 0), sample)
+    flipped = [not np.array_equal(aug.mirror(sample, rng).image, sample.image) for _ in range(1000)]
+    assert abs(np.mean(flipped) - 0.5) < 0.05
+    assert aug.mirror(sample_of(noise(), []), rng, 1).boxes_xyxy.shape == (0, 4)
+
+
+def test_interpolations_are_drawn_with_equal_chance():
+    rng = np.random.default_rng(0)
+    drawn = [aug.draw_interpolation(rng) for _ in range(3000)]
+    counts = [drawn.count(each) for each in aug.INTERPOLATIONS]
+    assert len(counts) == len(set(aug.INTERPOLATIONS)) == 5
+    assert sum((count - 600) ** 2 / 600 for count in counts) < 18.5  # chi-square, 4 degrees: p = .001
+
+
+# resample
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(-90, 60), st.integers(-90, 60), st.integers(1, 200), st.integers(1, 200), st.data())
+def test_pixels_whose_centre_lies_outside_the_image_are_the_fill(left, top, width, height, data):
+    image = np.full((30, 40, 3), 77, np.uint8)
+    interpolation = data.draw(st.sampled_from(aug.INTERPOLATIONS))
+    change = data.draw(st.sampled_from([Distortion(), Distortion(brightness=-32, contrast=1.5)]))
+    out = aug.resample(image, (left, top, left + width, top + height), 24, 18, interpolation, FILL, change)
+    inside_x = [0 <= left + (j + 0.5) * width / 24 < 40 for j in range(24)]
+    inside_y = [0 <= top + (i + 0.5) * height / 18 < 30 for i in range(18)]
+    inside = np.outer(inside_y, inside_x)
+    assert np.all(out[inside] == change(image)[0, 0])
+    assert np.all(out[~inside] == FILL)
+
+
+# OpenCV rounds by up to .7 levels; where one sees beyond the edge, that is off by up to half a pixel.
+@pytest.mark.parametrize(
+    ("rectangle", "tolerance"),
+    [
+        ((-60, -30, 240, 190), 1.2),
+        ((-20, -10, 70, 50), 1.0),
+        ((190, 120, 231, 171), 0.9),
+        ((100, 90, 260, 300), 1.2),
+        ((0, 0, 200, 150), 0.7),
+    ],
+)
+def test_every_pixel_shows_the_place_it_covers(rectangle, tolerance):
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (150, 200, 3)).copy()
+    ramp[..., 1] = np.arange(150)[:, None]
+    left, top, right, bottom = rectangle
+    out = aug.resample(ramp, rectangle, 120, 100, fill=(255, 255, 255)).astype(float)
+    x = left + (np.arange(120) + 0.5) * (right - left) / 120 - 0.5
+    y = top + (np.arange(100) + 0.5) * (bottom - top) / 100 - 0.5
+    shown = np.outer((y >= 0) & (y <= 149), (x >= 0) & (x <= 199))
+    assert shown.any()
+    assert np.abs(out[..., 0] - x)[shown].max() <= tolerance
+    assert np.abs(out[..., 1] - y[:, None])[shown].max() <= tolerance
+
+
+def test_no_page_is_made_that_is_larger_than_the_image(monkeypatch):
+    seen, resize = [], cv2.resize
+    monkeypatch.setattr(
+        aug.cv2, "resize", lambda image, *a, **k: seen.append(image.shape) or resize(image, *a, **k)
+    )
+    image = noise(400, 300)
+    for rectangle in ((-600, -400, 1000, 800), (-1000, -10, 600, 1190), (5, 5, 1605, 1205)):
+        aug.resample(image, rectangle, 100, 100)
+    assert len(seen) == 3
+    one_output_pixel = 16
+    assert all(
+        height <= 300 + one_output_pixel and width <= 400 + one_output_pixel for height, width, _ in seen
+    )
+
+
+# the composition
+
+
+def by_steps(augment, sample, rng):
+    """The pipeline of the original, one step after the other."""
+    sample = aug.distort(sample, rng, augment.distort_probability)
+    sample = aug.expand(sample, rng, augment.mean, augment.max_ratio, augment.expand_probability)
+    sample = aug.sampled_crop(sample, rng, augment.samplers, augment.all_objects)
+    interpolation = aug.draw_interpolation(rng, augment.interpolations)
+    sample = aug.resize(sample, augment.width_px, augment.height_px, interpolation)
+    return aug.mirror(sample, rng, augment.mirror_probability)
+
+
+@pytest.mark.parametrize("size", [(30, 30), (60, 25)])
+@pytest.mark.parametrize("interpolation", aug.INTERPOLATIONS)
+def test_within_the_image_composed_and_stepwise_are_equal_to_the_bit(interpolation, size):
+    augment = Augment(*size, distort_probability=0, expand_probability=0, interpolations=(interpolation,))
+    for seed in range(25):
+        sample = sample_of(noise(50, 38, seed), THREE, difficult=[True, False, False])
+        one, two = np.random.default_rng(seed), np.random.default_rng(seed)
+        same(augment(sample, one), by_steps(augment, sample, two))
+        assert one.random() == two.random()
+
+
+def test_enlarging_distorts_first_and_equals_the_steps_but_for_opencvs_rounding():
+    augment = Augment(120, 100, distort_probability=1, expand_probability=0, interpolations=LINEAR)
+    for seed in range(25):
+        sample = sample_of(noise(50, 38, seed), THREE)
+        one, two = np.random.default_rng(seed), np.random.default_rng(seed)
+        a, b = augment(sample, one), by_steps(augment, sample, two)
+        same(replace(a, image=b.image), b)
+        # OpenCV's HSV rounds a level apart in the last columns of a row, where its vectors do not reach.
+        difference = np.abs(a.image.astype(int) - b.image)
+        assert difference.max() <= 5
+        assert difference.mean() < 0.8
+
+
+def test_composed_and_stepwise_boxes_are_equal_to_the_bit_and_draw_the_same():
+    rng = np.random.default_rng(0)
+    augment = Augment(32, 24)
+    for seed in range(200):
+        sample = sample_of(noise(50, 38), random_boxes(rng, seed % 5))
+        one, two = np.random.default_rng(seed), np.random.default_rng(seed)
+        a, b = augment(sample, one), by_steps(augment, sample, two)
+        same(replace(a, image=b.image), b)
+        assert one.random() == two.random()
+
+
+@pytest.mark.parametrize(
+    "interpolation", [cv2.INTER_LINEAR, cv2.INTER_NEAREST, cv2.INTER_AREA, cv2.INTER_CUBIC]
+)
+@pytest.mark.parametrize("distort_probability", [0, 0.5])
+def test_composed_and_stepwise_pixels_agree_off_the_rim(interpolation, distort_probability):
+    augment = Augment(
+        120, 120, distort_probability=distort_probability, max_ratio=3, interpolations=(interpolation,)
+    )
+    image = smooth()
+    for seed in range(12):
+        sample = sample_of(image, THREE)
+        a = augment(sample, np.random.default_rng(seed)).image
+        b = by_steps(augment, sample, np.random.default_rng(seed)).image
+        page = np.all(a == FILL, axis=-1).astype(np.uint8)
+        inside = cv2.dilate(page, np.ones((5, 5))) == 0
+        outside = cv2.erode(page, np.ones((5, 5))) == 1
+        np.testing.assert_array_equal(b[outside], a[outside])
+        difference = np.abs(a.astype(int) - b)[inside]
+        if difference.size:
+            assert difference.max() <= (4 if distort_probability == 0 else 12)
+            assert difference.mean() < 1
+
+
+@pytest.mark.parametrize("distorted", [False, True])
+def test_the_page_is_never_distorted(distorted):
+    image = np.broadcast_to(np.array((30, 200, 90), np.uint8), (375, 500, 3))
+    augment = Augment(100, 100, distort_probability=float(distorted), expand_probability=1, samplers=())
+    for seed in range(20):
+        out = augment(sample_of(image, THREE), np.random.default_rng(seed)).image
+        page = np.all(out == FILL, axis=-1)
+        assert 0 < page.mean() < 1
+        colours = out[~page].astype(int)
+        assert np.ptp(colours, axis=0).max() <= 4  # OpenCV's HSV rounds apart in the last columns of a row
+        assert np.array_equal(colours[0], (30, 200, 90)) != distorted
+
+
+def paint(width_px, height_px, box_px):
+    image = np.full((height_px, width_px, 3), (20, 60, 220), np.uint8)
+    left, top, right, bottom = box_px
+    image[top:bottom, left:right] = (240, 40, 10)
+    return image
+
+
+@pytest.mark.parametrize("shape", [(500, 375), (333, 500)])
+def test_a_painted_box_is_where_the_box_says(shape):
+    rng = np.random.default_rng(0)
+    augment = Augment(300, 240, distort_probability=0)
+    seen = 0
+    for _ in range(150):
+        size = rng.integers(100, 300, 2)
+        left, top = rng.integers(0, np.array(shape) - size + 1)
+        box_px = (left, top, left + size[0], top + size[1])
+        sample = sample_of(paint(*shape, box_px), [np.divide(box_px, shape * 2)])
+        out = augment(sample, rng)
+        assert out.image.shape == (240, 300, 3)
+        assert out.image.dtype == np.uint8
+        if not len(out):
+            continue
+        distance = [np.abs(out.image - np.array(c)).sum(-1) for c in ((240, 40, 10), (20, 60, 220), FILL)]
+        rows, columns = np.nonzero(np.argmin(distance, axis=0) == 0)
+        found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        expected = out.boxes_xyxy[0] * (300, 240, 300, 240)
+        short = (expected[2:] - expected[:2]).min()
+        assert slow_iou(found, expected) > (0.9 if short > 20 else 0.75)
+        seen += short > 20
+    assert seen > 100
+
+
+def test_composed_crops_equal_the_steps_in_distribution():
+    boxes = [[0.2, 0.3, 0.6, 0.8]]
+    sample, augment = sample_of(noise(100, 75), boxes), Augment(10, 10, distort_probability=0)
+    sizes = []
+    for run, seed in ((augment, 0), (lambda s, r: by_steps(augment, s, r), 1)):
+        rng = np.random.default_rng(seed)
+        found = [run(sample, rng).boxes_xyxy for _ in range(800)]
+        sizes.append([np.prod(b[0, 2:] - b[0, :2]) if len(b) else 0 for b in found])
+    quantiles = np.quantile(sizes, (0.1, 0.25, 0.5, 0.75, 0.9), axis=1)
+    np.testing.assert_allclose(quantiles[:, 0], quantiles[:, 1], atol=0.06)
+
+
+def test_same_seed_same_result_and_the_sample_is_left_alone():
+    image, augment = noise(), Augment(30, 20)
+    sample = sample_of(image.copy(), THREE)
+    results = [augment(sample, np.random.default_rng(seed)) for seed in (7, 7, 8)]
+    same(results[0], results[1])
+    assert not np.array_equal(results[0].image, results[2].image)
+    same(sample, sample_of(image, THREE))
+    again = pickle.loads(pickle.dumps(augment))  # as worker processes receive it
+    same(again(sample, np.random.default_rng(7)), results[0])
+    assert again == augment
+
+
+def test_everything_switched_off_is_the_transform_of_testing():
+    off = Augment(
+        30,
+        20,
+        distort_probability=0,
+        expand_probability=0,
+        samplers=(),
+        interpolations=LINEAR,
+        mirror_probability=0,
+    )
+    sample = sample_of(noise(), [*THREE, [0.5, 0.5, 0.5, 0.6], [0.9, 0.9, 1.1, 1.2]])  # nothing judges boxes
+    same(off(sample, np.random.default_rng(0)), Resize(30, 20)(sample))
+    flipped = replace(off, mirror_probability=1)(sample, np.random.default_rng(0))
+    same(flipped, aug.mirror(Resize(30, 20)(sample), np.random.default_rng(0), 1))
+
+
+@pytest.mark.parametrize("shape", [(500, 375), (75, 300), (1, 1), (3, 200)])
+@pytest.mark.parametrize("count", [0, 1, 8])
+def test_any_image_and_any_number_of_objects_give_a_valid_sample(shape, count):
+    rng = np.random.default_rng(count)
+    augment = Augment(64, 48)
+    for _ in range(40):
+        sample = sample_of(noise(*shape), random_boxes(rng, count), difficult=rng.random(count) < 0.3)
+        out = augment(sample, rng)
+        assert (out.image.shape, out.image.dtype) == ((48, 64, 3), np.uint8)
+        assert out.image.flags.c_contiguous
+        assert out.boxes_xyxy.shape == (len(out), 4)
+        assert (out.boxes_xyxy.dtype, out.labels.dtype, out.difficult.dtype) == (np.float32, np.int64, bool)
+        assert np.all((out.boxes_xyxy >= 0) & (out.boxes_xyxy <= 1))
+        assert np.all(out.boxes_xyxy[:, 2:] > out.boxes_xyxy[:, :2])
+        np.testing.assert_array_equal(out.difficult, sample.difficult[out.labels - 1])
+
+
+@settings(deadline=None, max_examples=60)
+@given(boxes_of, st.integers(0, 2**32), arrays(np.uint8, (9, 14, 3), fill=st.just(128)))
+def test_augmented_boxes_are_ordered_fractions_for_any_boxes(boxes, seed, image):
+    out = Augment(16, 8)(sample_of(image, boxes), np.random.default_rng(seed))
+    assert np.all((out.boxes_xyxy >= 0) & (out.boxes_xyxy <= 1))
+    assert np.all(out.boxes_xyxy[:, 2:] >= out.boxes_xyxy[:, :2])
+    assert out.image.shape == (8, 16, 3)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        noise(4, 4)[:0],
+    ],
+)
+def test_images_that_are_not_rgb_bytes_are_refused_by_name(image):
+    for transform in (Augment(8, 8), Resize(8, 8)):
+        with pytest.raises(ValueError, match="a photo: image must be"):
+            transform(sample_of(image, THREE), np.random.default_rng(0))
+
+
+def test_impossible_settings_are_refused_by_name():
+    with pytest.raises(ValueError, match="Resize: width_px"):
+        Resize(0, 5)
+    with pytest.raises(ValueError, match="Augment: width_px and height_px"):
+        Augment(5, -1)
+    with pytest.raises(ValueError, match="max_ratio"):
+        Augment(5, 5, max_ratio=0.5)
+    with pytest.raises(ValueError, match="interpolations"):
+        Augment(5, 5, interpolations=())
