@@ -330,7 +330,7 @@ def _mirror_truth(truth: Truth) -> Truth:
 
 
 class _Axis(NamedTuple):
-    """One axis of a view: from source pixel `start` to `stop` are made the output pixels `first` to `last`."""
+    """One axis of a view: source pixels start .. stop - 1 make the output pixels first .. last - 1."""
 
     start: int
     stop: int
@@ -369,8 +369,8 @@ def resample(
     Outside the image the result is exactly `fill`, never distorted. The distortion comes before or after the
     resampling, wherever there are fewer pixels: the two differ by rounding and where colours are cut off at 0
     or 255. Where the rectangle reaches beyond the image, resizing the whole page would differ in two more
-    ways: it blends the image's rim with `fill`, and it puts the image's edges between whole pixels, where here
-    they are off by at most half a pixel, of the source as of the result.
+    ways: it blends the image's rim with `fill`, and it puts the image's edges between whole pixels, where
+    here they are off by at most half a pixel, of the source as of the result.
     """
     left, top, right, bottom = rectangle
     columns = _axis(left, right, image.shape[1], width_px)

@@ -130,7 +130,8 @@ def vgg16_ssd_layers(input_size: int = 300, atrous: bool = True) -> tuple[Layer,
     """The layers of VGG16-SSD from conv1_1 to conv11_2 (input_size 300) or conv12_2 (512).
 
     atrous: pool5 is 3x3 stride 1 and fc6 3x3 dilation 6 (section 3.1 and the original Caffe models);
-    otherwise pool5 is 2x2 stride 2 and fc6 7x7, the full VGG16 of the paper's ablation. Names as there.
+    otherwise pool5 is 2x2 stride 2 and fc6 7x7, the full VGG16 of section 3.3, whose maps halve once more, so
+    that the last extra block would not fit and is left out. Raises ValueError for another input_size.
     """
     if input_size not in (300, 512):
         raise ValueError(f"input_size must be 300 or 512, not {input_size}")
@@ -138,7 +139,7 @@ def vgg16_ssd_layers(input_size: int = 300, atrous: bool = True) -> tuple[Layer,
         extra = _extra((8, 9), 3, stride=2, padding=1) + _extra((10, 11), 3)
     else:
         extra = _extra((8, 9, 10, 11), 3, stride=2, padding=1) + _extra((12,), 4, padding=1)
-    return tuple(_vgg16(atrous) + extra)
+    return tuple(_vgg16(atrous) + (extra if atrous else extra[:-2]))
 
 
 def layers_of(
@@ -222,7 +223,7 @@ def _vgg16(atrous: bool) -> list[Layer]:
     layers: list[Layer] = []
     for block, convolutions in enumerate((2, 2, 3, 3, 3), start=1):
         layers += [Layer(3, padding=1, name=f"conv{block}_{i + 1}") for i in range(convolutions)]
-        layers.append(Layer(2, stride=2, ceil_mode=block == 3, name=f"pool{block}"))
+        layers.append(Layer(2, stride=2, ceil_mode=block in (3, 5), name=f"pool{block}"))
     if atrous:
         layers[-1] = Layer(3, padding=1, name="pool5")
     fc6 = Layer(3, padding=6, dilation=6, name="fc6") if atrous else Layer(7, padding=3, name="fc6")

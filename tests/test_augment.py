@@ -503,6 +503,7 @@ def test_pixels_whose_centre_lies_outside_the_image_are_the_fill(left, top, widt
     ("rectangle", "tolerance"),
     [
         ((-60, -30, 240, 190), 1.2),
+        ((-304, -202, 600, 500), 1.2),
         ((-20, -10, 70, 50), 1.0),
         ((190, 120, 231, 171), 0.9),
         ((100, 90, 260, 300), 1.2),

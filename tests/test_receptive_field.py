@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from ssdedu.model import VGG16, L2Norm, map_sizes
+from ssdedu.priors import SSD300_VOC
 from ssdedu.receptive_field import (
     Field,
     Layer,
@@ -107,6 +110,11 @@ def test_full_vgg16_sees_404_pixels():
     fields = by_name(chain(vgg16_ssd_layers(atrous=False)))
     assert (fields["fc6"].receptive_field, fields["fc6"].jump) == (404, 32)
     assert fields["pool5"].receptive_field == 212
+    sizes = {size: chain(vgg16_ssd_layers(size, atrous=False), size) for size in (300, 512)}
+    maps = ["conv5_3", "fc7", "conv8_2", "conv9_2", "conv10_2"]
+    assert [by_name(sizes[300])[name].size for name in maps] == [19, 10, 5, 3, 1]
+    assert sizes[512][-1].name == "conv11_2"
+    assert sizes[512][-1].size == 1
     with pytest.raises(ValueError, match="300 or 512, not 301"):
         vgg16_ssd_layers(301)
 
@@ -288,6 +296,26 @@ def test_layers_of_torch_modules():
     assert layers_of(list(module)) == expected
     shape = module(torch.zeros(1, 3, 41, 50)).shape
     assert [chain(expected, size)[-1].size for size in (41, 50)] == list(shape[-2:])
+
+
+@pytest.mark.parametrize("atrous", [True, False])
+def test_table_is_the_geometry_of_the_network(atrous):
+    with torch.device("meta"):
+        base = VGG16(atrous=atrous)
+    found = layers_of(base.children(), ignore=[L2Norm])
+    table = vgg16_ssd_layers(atrous=atrous)[: len(found)]
+    assert table[-1].name == "fc7"
+    assert [dataclasses.replace(layer, name="") for layer in found] == [
+        dataclasses.replace(layer, name="") for layer in table
+    ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 300), (300, 500), (421, 300)])
+def test_maps_of_the_network_on_images_of_any_shape(height, width):
+    names = ["conv4_3", "fc7", "conv8_2", "conv9_2", "conv10_2", "conv11_2"]
+    rows, columns = (by_name(chain(vgg16_ssd_layers(), size)) for size in (height, width))
+    expected = [(rows[name].size, columns[name].size) for name in names]
+    assert map_sizes(SSD300_VOC, "vgg16", width, height) == expected
 
 
 def test_layers_of_what_is_not_a_chain():

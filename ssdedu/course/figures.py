@@ -1,0 +1,177 @@
+"""Drawings of default boxes for the notebooks: each function returns a figure for `show`.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; every colour has a dash of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssdedu import priors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["COLORS", "DASHES", "best_fits", "cell_strip", "curves", "reach_map", "style"]
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), "-", (0, (8, 3)))
+GROUND = "#EEEEEE"
+Box = Sequence[float]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Matplotlib settings under which a figure is still readable at half size."""
+    import matplotlib.pyplot as plt
+
+    settings: dict[Any, Any] = {
+        **{"font.size": 13, "axes.titlesize": 13, "legend.fontsize": 12, "legend.frameon": False},
+        **{"xtick.labelsize": 12, "ytick.labelsize": 12, "lines.linewidth": 2.5},
+        **{"axes.spines.top": False, "axes.spines.right": False},
+    }
+    with plt.rc_context(settings):
+        yield
+
+
+def _frame(ax: Axes, box_px: Box, color: str, dash: Any = "-", **options: Any) -> None:
+    """Add the outline of a box (cx, cy, w, h) in pixels."""
+    from matplotlib.patches import Rectangle
+
+    cx, cy, w, h = box_px
+    settings = {"fill": False, "linewidth": 2.5, **options}
+    ax.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, edgecolor=color, linestyle=dash, **settings))
+
+
+def _image_axes(
+    ax: Axes, width_px: float, height_px: float, before_px: float = 0, behind_px: float = 0
+) -> None:
+    """Pixel coordinates with y downwards, a grey ground where the image is, room before and behind it."""
+    _frame(
+        ax, (width_px / 2, height_px / 2, width_px, height_px), GROUND, fill=True, facecolor=GROUND, zorder=0
+    )
+    x, y = (-before_px, width_px + behind_px), (height_px + behind_px, -before_px)
+    ax.set(xlim=x, ylim=y, aspect="equal")
+    ax.axis("off")
+
+
+def best_fits(objects_px: Mapping[str, Box], fits_px: Mapping[str, Box], size_px: int = 300) -> Figure:
+    """Named objects (black, dashed) and the named default boxes that fit them; boxes cxcywh in pixels."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
+        _image_axes(ax, size_px, size_px, 12, 12)
+        for color, (label, box) in zip(COLORS, fits_px.items(), strict=False):
+            _frame(ax, box, color, linewidth=4, label=label)
+        for name, box in objects_px.items():
+            _frame(ax, box, "black", (0, (3, 2)), linewidth=2, label="object")
+            ax.text(box[0], box[1], name, ha="center", va="center")
+        handles = {p.get_label(): p for p in ax.patches if p.get_label()}
+        ax.legend(handles=list(handles.values()), loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return fig
+
+
+def cell_strip(
+    config: priors.Config, cells: Sequence[tuple[int, int, int]]
+) -> tuple[Figure, dict[str, float | str]]:
+    """A panel for each (map, row, column): all centres of the map and the default boxes of that cell.
+
+    Also returns facts, read off what was drawn.
+    """
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, axes = plt.subplots(1, len(cells), figsize=(9, 4), layout="constrained", squeeze=False)
+        for ax, (level, row, column) in zip(axes[0], cells, strict=True):
+            _cell_panel(ax, config, config.maps[level], row, column)
+        handles = {p.get_label(): p for ax in axes[0] for p in ax.patches if p.get_label()}
+        fig.legend(
+            handles=list(handles.values()), loc="outside lower center", ncols=len(handles), handlelength=3
+        )
+    facts: dict[str, float | str] = {}
+    for ax in axes[0]:
+        facts |= _panel_facts(ax)
+    return fig, facts
+
+
+def _cell_panel(
+    ax: Axes, config: priors.Config, feature_map: priors.FeatureMap, row: int, column: int
+) -> None:
+    width, height = config.width_px, config.height_px
+    size = np.array([width, height])
+    centers = priors.cell_centers(feature_map, width, height) * size
+    boxes_px = priors.cell_boxes(feature_map, config)[row, column] * np.tile(size, 2)
+    _image_axes(ax, width, height, width / 10, width * 0.36)
+    dot = 1 + 20 / feature_map.height
+    ax.plot(*centers.reshape(-1, 2).T, "o", color="#888888", markersize=dot, markeredgewidth=0, zorder=1)
+    names = ["1", "1'", *(f"{r:g} and 1/{r:g}" for r in feature_map.aspect_ratios for _ in "ab")]
+    kinds = [0, 1, *(2 + i // 2 for i in range(len(boxes_px) - 2))]
+    for box, name, kind in zip(boxes_px, names, kinds, strict=True):
+        _frame(ax, box, COLORS[kind], DASHES[kind], label=f"ratio {name}")
+    ax.set_title(f"{feature_map.name}, cell ({row}, {column})")
+
+
+def _panel_facts(ax: Axes) -> dict[str, float | str]:
+    """What a panel of the strip shows: dots, boxes, the widest of them."""
+    name = ax.get_title().split(",")[0]
+    _, *drawn = ax.patches
+    widths = [p.get_width() for p in drawn]  # type: ignore[attr-defined]
+    return {
+        f"{name}: centres": len(ax.lines[0].get_xydata()),  # type: ignore[arg-type]
+        f"{name}: boxes of one cell": len(drawn),
+        f"{name}: narrowest and widest (px)": f"{min(widths):.1f}, {max(widths):.1f}",
+    }
+
+
+def curves(
+    x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, threshold: float
+) -> Figure:
+    """Named curves over the same x (logarithmic) and a horizontal line at a threshold."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+        for i, (name, y) in enumerate(lines.items()):
+            ax.plot(x, y, color=COLORS[i], linestyle=DASHES[i], label=name)
+        ax.axhline(threshold, color="#555555", linewidth=1.5)
+        ax.text(x[0], threshold + 0.02, f"IoU {threshold:g}", color="#333333")
+        ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(0, 1))
+        _pixel_ticks(ax.xaxis, x)
+        ax.legend(loc="lower right")
+    return fig
+
+
+def _pixel_ticks(axis: Any, values: Sequence[float]) -> None:
+    """Plain numbers on a logarithmic axis."""
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    ticks = (10, 20, 30, 50, 100, 200, 300, 500)
+    axis.set_ticks([t for t in ticks if min(values) <= t <= max(values)])
+    axis.set_major_formatter(ScalarFormatter())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def reach_map(sides_px: Sequence[float], reached: np.ndarray) -> Figure:
+    """Share of positions (rows: object heights, columns: widths) where some default box fits, as shades."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+        mesh = ax.pcolormesh(sides_px, sides_px, reached, cmap="cividis", vmin=0, vmax=1)
+        ax.set(
+            xscale="log",
+            yscale="log",
+            xlabel="object width (px)",
+            ylabel="object height (px)",
+            aspect="equal",
+        )
+        for axis in (ax.xaxis, ax.yaxis):
+            _pixel_ticks(axis, sides_px)
+        fig.colorbar(mesh, ax=ax, label="share of positions reached")
+    return fig
