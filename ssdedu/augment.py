@@ -1,12 +1,12 @@
 """What SSD does to a training image: distort, expand, sampled crop, resize, mirror (sections 2.2 and 3.6).
 
-Each step works alone on a Sample. `Augment` draws the same numbers in the same order, composes the geometric
-steps into one source rectangle and resamples once. Boxes, labels and difficult flags follow the pixels.
+Each step works alone on a Sample; the first is `distort.distort`, and `ssdedu.crops` chooses the patches.
+`Augment` draws the same numbers in the same order, composes the geometric steps into one source rectangle and
+resamples once. Boxes, labels and difficult flags follow the pixels.
 
 The numbers are those of the original Caffe code, of which three things are left out: it encodes the image as
-JPEG again after every step; it makes two HSV round trips, for saturation and for hue, where one is made here;
-it cuts whole pixels but moves the boxes by the unrounded crop, up to a pixel off, where here both use the
-whole pixels.
+JPEG again after every step; it makes two HSV round trips (see `ssdedu.distort`); it cuts whole pixels but
+moves the boxes by the unrounded crop, up to a pixel off, where here both use the whole pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ssdedu.crops import SAMPLERS, Sampler, choose_crop
+from ssdedu.distort import UNCHANGED, Distortion, draw_distortion, to_uint8
 from ssdedu.sample import Sample, Truth
 
 __all__ = [
@@ -27,91 +29,22 @@ __all__ = [
     "SAMPLERS",
     "Augment",
     "Canvas",
-    "Distortion",
     "Resize",
     "Sampler",
-    "choose_crop",
     "crop",
-    "crop_iou",
-    "distort",
     "draw_canvas",
-    "draw_distortion",
     "draw_interpolation",
     "expand",
     "mirror",
-    "pass_crops",
-    "propose_crops",
     "resample",
     "resize",
-    "sample_crops",
     "sampled_crop",
 ]
 
 MEAN = (123.0, 117.0, 104.0)
 INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
-LEVELS = np.arange(256)
 UNIT = np.array((0.0, 0.0, 1.0, 1.0))
 Rectangle = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Distortion:
-    """One photometric distortion of an RGB uint8 image; the defaults change nothing.
-
-    brightness is added (levels of 255), contrast and saturation multiply, hue is added (units of 2 degrees,
-    as in OpenCV). The order is brightness, contrast, saturation, hue; with contrast_first=False it is
-    brightness, saturation, hue, contrast. Hue wraps around at both ends; in the original only at the upper
-    one, while below 0 its uint8 stops at red.
-    """
-
-    brightness: float = 0.0
-    contrast: float = 1.0
-    saturation: float = 1.0
-    hue: float = 0.0
-    contrast_first: bool = True
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The distorted image, (H, W, 3) uint8 in and out; the input is left as it is."""
-        levels = _to_uint8(LEVELS + self.brightness)
-        contrast = _to_uint8(LEVELS * self.contrast)
-        if self.contrast_first:
-            return self._shift_colour(_look_up(image, contrast[levels]))
-        return _look_up(self._shift_colour(_look_up(image, levels)), contrast)
-
-    def _shift_colour(self, image: np.ndarray) -> np.ndarray:
-        if self.saturation == 1 and self.hue == 0:
-            return image
-        hue = np.rint(LEVELS + self.hue) % 180
-        table = np.stack([hue, _to_uint8(LEVELS * self.saturation), LEVELS], axis=-1).astype(np.uint8)
-        hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), table[None])
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-
-
-UNCHANGED = Distortion()
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _look_up(image: np.ndarray, table: np.ndarray) -> np.ndarray:
-    return image if np.array_equal(table, LEVELS) else cv2.LUT(image, table)
-
-
-def draw_distortion(rng: np.random.Generator, probability: float = 0.5) -> Distortion:
-    """Draw a distortion as the original does: each of the four parts with `probability`.
-
-    Brightness +-32, contrast and saturation x U(.5, 1.5), hue +-18, contrast first or last with equal chance.
-    """
-    amounts = rng.uniform((-32, 0.5, 0.5, -18), (32, 1.5, 1.5, 18))
-    applied = rng.random(4) < probability
-    brightness, contrast, saturation, hue = np.where(applied, amounts, (0, 1, 1, 0)).tolist()
-    return Distortion(brightness, contrast, saturation, hue, contrast_first=bool(rng.random() < 0.5))
-
-
-def distort(sample: Sample, rng: np.random.Generator, probability: float = 0.5) -> Sample:
-    """Change the colours of a sample (Caffe's ApplyDistort); boxes stay."""
-    return replace(sample, image=draw_distortion(rng, probability)(sample.image))
 
 
 class Canvas(NamedTuple):
@@ -147,7 +80,7 @@ def expand(
     truth = sample.truth
     canvas = draw_canvas(truth.width_px, truth.height_px, rng, max_ratio, probability)
     page = np.empty((canvas.height_px, canvas.width_px, 3), np.uint8)
-    page[:] = _to_uint8(np.asarray(fill))
+    page[:] = to_uint8(np.asarray(fill))
     page[canvas.top_px :, canvas.left_px :][: truth.height_px, : truth.width_px] = sample.image
     return _join(page, _expand_truth(truth, canvas))
 
@@ -165,107 +98,6 @@ def _corners(x: float, y: float) -> np.ndarray:
 
 def _join(image: np.ndarray, truth: Truth) -> Sample:
     return Sample(image, truth.boxes_xyxy, truth.labels, truth.difficult, truth.name)
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How one of SSD's crop samplers proposes patches and which it accepts.
-
-    Scale and aspect are uniform in their ranges; a patch passes when its IoU with an object lies in
-    [min_iou, max_iou]. With neither bound it always passes; with one it never does where there is no object
-    (Caffe's SatisfySampleConstraint). ValueError for impossible ranges.
-    """
-
-    min_iou: float | None = None
-    max_iou: float | None = None
-    min_scale: float = 0.3
-    max_scale: float = 1.0
-    min_aspect: float = 0.5
-    max_aspect: float = 2.0
-    tries: int = 50
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_scale <= self.max_scale <= 1:
-            raise ValueError(f"Sampler: 0 < min_scale <= max_scale <= 1 must hold, got {self}")
-        if not 0 < self.min_aspect <= self.max_aspect:
-            raise ValueError(f"Sampler: 0 < min_aspect <= max_aspect must hold, got {self}")
-        if self.tries < 1:
-            raise ValueError(f"Sampler: tries must be 1 or more, got {self.tries}")
-
-
-# The whole image, five minimum overlaps, any patch. The smallest scale is .3 in the original's settings, .1
-# in the paper's text. The settings write "any patch" as IoU <= 1, so that it too needs an object.
-SAMPLERS = (
-    Sampler(min_scale=1, min_aspect=1, max_aspect=1, tries=1),
-    *(Sampler(min_iou=min_iou) for min_iou in (0.1, 0.3, 0.5, 0.7, 0.9)),
-    Sampler(max_iou=1.0),
-)
-
-
-def propose_crops(sampler: Sampler, rng: np.random.Generator) -> np.ndarray:
-    """All tries of a sampler: (tries, 4) float64 corners, fractions of the image (Caffe's SampleBBox).
-
-    Scale s and aspect a, limited to [s^2, 1 / s^2], give width s sqrt(a) and height s / sqrt(a); the place is
-    uniform.
-    """
-    scale = rng.uniform(sampler.min_scale, sampler.max_scale, sampler.tries)
-    aspect = rng.uniform(sampler.min_aspect, sampler.max_aspect, sampler.tries)
-    root = np.sqrt(np.clip(aspect, scale**2, scale**-2))
-    width, height = scale * root, scale / root
-    left, top = rng.random((2, sampler.tries)) * (1 - width, 1 - height)
-    return np.clip(np.stack([left, top, left + width, top + height], axis=-1), 0, 1)
-
-
-def crop_iou(crops_xyxy: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
-    """IoU of each crop with each box: (K, 4) and (G, 4) to (K, G)."""
-    left, top, right, bottom = crops_xyxy.T[..., None]
-    xmin, ymin, xmax, ymax = boxes_xyxy.T.astype(np.float64)
-    width = np.maximum(np.minimum(right, xmax) - np.maximum(left, xmin), 0)
-    height = np.maximum(np.minimum(bottom, ymax) - np.maximum(top, ymin), 0)
-    shared = width * height
-    return shared / ((right - left) * (bottom - top) + (xmax - xmin) * (ymax - ymin) - shared)
-
-
-def pass_crops(
-    crops_xyxy: np.ndarray, boxes_xyxy: np.ndarray, sampler: Sampler, all_objects: bool = False
-) -> np.ndarray:
-    """Which of the crops (K, 4) a sampler accepts, (K,) bool: where ANY object has the IoU it asks for.
-
-    all_objects=True asks it of every object instead, which is not SSD: some ports do so, and lose most crops.
-    """
-    if sampler.min_iou is None and sampler.max_iou is None:
-        return np.ones(len(crops_xyxy), bool)
-    iou = crop_iou(crops_xyxy, boxes_xyxy)
-    low = -np.inf if sampler.min_iou is None else sampler.min_iou
-    high = np.inf if sampler.max_iou is None else sampler.max_iou
-    inside = (iou >= low) & (iou <= high)
-    decide = np.all if all_objects and len(boxes_xyxy) else np.any
-    return np.asarray(decide(inside, axis=1))
-
-
-def sample_crops(
-    boxes_xyxy: np.ndarray, samplers: Sequence[Sampler], rng: np.random.Generator, all_objects: bool = False
-) -> list[np.ndarray | None]:
-    """The first crop (4,) that each sampler accepts, None where no try passes (Caffe's GenerateBatchSamples).
-
-    All tries of a sampler are drawn at once, also those after the one that passed: the draws do not depend on
-    the boxes.
-    """
-    crops: list[np.ndarray | None] = []
-    for sampler in samplers:
-        proposed = propose_crops(sampler, rng)
-        passed = pass_crops(proposed, boxes_xyxy, sampler, all_objects)
-        crops.append(proposed[passed.argmax()] if passed.any() else None)
-    return crops
-
-
-def choose_crop(
-    boxes_xyxy: np.ndarray, samplers: Sequence[Sampler], rng: np.random.Generator, all_objects: bool = False
-) -> np.ndarray | None:
-    """One crop (4,) out of those of the samplers that passed, each with equal chance; None if none passed."""
-    passed = [found for found in sample_crops(boxes_xyxy, samplers, rng, all_objects) if found is not None]
-    choice = rng.random()
-    return passed[int(choice * len(passed))] if passed else None
 
 
 def sampled_crop(
@@ -376,7 +208,7 @@ def resample(
     columns = _axis(left, right, image.shape[1], width_px)
     rows = _axis(top, bottom, image.shape[0], height_px)
     size = columns.last - columns.first, rows.last - rows.first
-    colour = _to_uint8(np.asarray(fill)).tolist()
+    colour = to_uint8(np.asarray(fill)).tolist()
     if 0 in size:
         return np.full((height_px, width_px, 3), colour, np.uint8)
     patch = _distort_and_resize(_read(image, columns, rows), size, interpolation, distortion)

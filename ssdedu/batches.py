@@ -20,7 +20,7 @@ Transform = Callable[[Sample, np.random.Generator], Sample]
 
 @dataclass(frozen=True)
 class Batch:
-    """B images as the network takes them, uint8 (B, 3, H, W), with a list of boxes (G, 4) and of labels (G,)."""
+    """B images as the network takes them, uint8 (B, 3, H, W), with lists of boxes (G, 4) and labels (G,)."""
 
     images: Tensor
     boxes_xyxy: list[Tensor]
@@ -52,8 +52,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class Order:
     """Which images each step takes: an endless sequence of shuffled passes, cut into batches.
 
-    Iterating yields, for step `start` .. `stop` - 1, a list of (position in the endless sequence, image index).
-    A pass may end inside a batch, so a data set may be smaller than a batch. Raises ValueError when it is empty.
+    Iterating yields, for step `start` .. `stop` - 1, a list of (position in the endless sequence, image
+    index). A pass may end inside a batch, so a data set may be smaller than a batch. Raises ValueError when
+    it is empty.
     """
 
     def __init__(self, num_images: int, batch_size: int, seed: int, start: int, stop: int) -> None:
@@ -81,7 +82,10 @@ class Order:
 
 
 class AugmentedView:
-    """A data set seen through an augmentation: item (position, index) is image `index`, drawn by seed and position."""
+    """A data set seen through an augmentation: item (position, index) is image `index`.
+
+    What is drawn for it depends on seed and position alone.
+    """
 
     def __init__(self, dataset: Dataset, transform: Transform, seed: int) -> None:
         self.dataset, self.transform, self.seed = dataset, transform, seed
@@ -107,7 +111,7 @@ def training_batches(
     stop: int,
     workers: int = 0,
 ) -> DataLoader:
-    """A loader of the Batches of steps start .. stop - 1; the same whatever the number of worker processes."""
+    """A loader of the Batches of steps start .. stop - 1; the same for any number of worker processes."""
     _one_thread()
     return DataLoader(
         AugmentedView(dataset, transform, seed),  # type: ignore[arg-type]

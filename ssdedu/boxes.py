@@ -1,6 +1,7 @@
 """Box geometry: corner and centre forms, IoU, encode and decode, non-maximum suppression.
 
-Boxes are float tensors (..., 4) in fractions of the image: xyxy = xmin, ymin, xmax, ymax; cxcywh = centre and size.
+Boxes are float tensors (..., 4) in fractions of the image: xyxy = xmin, ymin, xmax, ymax; cxcywh = centre and
+size.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ def check_boxes(boxes_xyxy: Tensor, what: str = "boxes_xyxy") -> None:
 def encode(boxes_xyxy: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = VARIANCES) -> Tensor:
     """Offsets (..., 4) that turn default boxes (..., 4) into boxes (..., 4), divided by the variances.
 
-    (g_cx - d_cx) / d_w / v0, (g_cy - d_cy) / d_h / v1, log(g_w / d_w) / v2, log(g_h / d_h) / v3: Sec. 2.2 Eq. 2 with
-    Caffe's prior_variance. Raises ValueError for degenerate boxes.
+    (g_cx - d_cx) / d_w / v0, (g_cy - d_cy) / d_h / v1, log(g_w / d_w) / v2, log(g_h / d_h) / v3: Sec. 2.2
+    Eq. 2 with Caffe's prior_variance. Raises ValueError for degenerate boxes.
     """
     check_boxes(boxes_xyxy)
     v = boxes_xyxy.new_tensor(variances)
@@ -110,8 +111,8 @@ def decode(offsets: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = 
 def nms(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Indices (K,) of the boxes (N, 4) that greedy suppression keeps, best score (N,) first.
 
-    Walking down the scores, a box is dropped when its IoU with a kept one exceeds the threshold; equal scores go
-    in input order. Works in blocks, so memory stays linear in N.
+    Walking down the scores, a box is dropped when its IoU with a kept one exceeds the threshold; equal scores
+    go in input order. Works in blocks, so memory stays linear in N.
     """
     order = scores.argsort(descending=True, stable=True)
     kept = order[:0]
@@ -125,8 +126,8 @@ def nms(boxes_xyxy: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 def nms_sorted(boxes_xyxy: Tensor, iou_threshold: float, valid: Tensor | None = None) -> Tensor:
     """Mask (..., K) of what greedy suppression keeps of boxes (..., K, 4) already sorted, best first.
 
-    Exact and without a loop over boxes: "keep what no kept better box overlaps" is repeated for all boxes at once
-    until nothing changes. Box j is final after j rounds at the latest, and in practice after a handful.
+    Exact and without a loop over boxes: "keep what no kept better box overlaps" is repeated for all boxes at
+    once until nothing changes. Box j is final after j rounds at the latest, and in practice after a handful.
     valid (..., K): entries that take part; the others are neither kept nor suppress.
     """
     overlaps = (iou(boxes_xyxy, boxes_xyxy) > iou_threshold).triu_(1).float()  # [i, j]: better i covers j

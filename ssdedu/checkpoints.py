@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, read without executing code, complete enough to detect or to go on training."""
+"""Checkpoints: written atomically, read without executing code, enough to detect or to go on training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Detector(NamedTuple):
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a file beside `path`, flush it to the disk, then put it in the place of `path` at once."""
+    """Let `write` fill a file beside `path`, flush it to the disk, then put it in place of `path` at once."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -81,7 +81,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a checkpoint, its description parsed; raises CheckpointError for anything that is not one."""
+    """The content of a checkpoint, its description parsed; raises CheckpointError for anything else."""
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
@@ -93,7 +93,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise
     except Exception as error:
         reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path}: not a checkpoint of `ssdedu train` or cut short ({reason})") from error
+        what = f"not a checkpoint of `ssdedu train` or cut short ({reason})"
+        raise CheckpointError(f"{path}: {what}") from error
     return content
 
 
@@ -106,5 +107,5 @@ def load_detector(path: str | os.PathLike[str]) -> Detector:
         model.load_state_dict(content["model"])
     except (KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit its own description ({error})") from error
-    return Detector(model.eval(), tuple(about["classes"]))
-
+    model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Detector(model, tuple(about["classes"]))

@@ -53,10 +53,10 @@ def detect(
 ) -> list[Detections]:
     """Detections of each image from offsets (B, P, 4) and logits (B, P, C) at default boxes (P, 4).
 
-    Caffe's DetectionOutputLayer (Sec. 3, "Inference" in 3.7): softmax; per class the candidates_per_class best
-    scores above score_threshold; greedy suppression of IoU > iou_threshold on unclipped boxes; the
-    max_detections best of the image over all classes; boxes clipped to the image at the very end. Equal scores
-    go in order of the default boxes. Raises ValueError where the shapes do not fit.
+    Caffe's DetectionOutputLayer (Sec. 3, "Inference" in 3.7): softmax; per class the candidates_per_class
+    best scores above score_threshold; greedy suppression of IoU > iou_threshold on unclipped boxes; the
+    max_detections best of the image over all classes; boxes clipped to the image at the very end. Equal
+    scores go in order of the default boxes. Raises ValueError where the shapes do not fit.
     """
     _check_shapes(offsets, logits, priors_cxcywh)
     scores = logits.float().softmax(-1)[..., 1:].transpose(1, 2)  # (B, C - 1, P)
@@ -88,7 +88,7 @@ def _candidates(scores: Tensor, most: int, threshold: float) -> tuple[Tensor, Te
 
 
 def _suppress(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Mask of what greedy suppression keeps in each row of boxes (R, K, 4), a bounded part of the rows at a time."""
+    """Mask of what greedy suppression keeps in each row of boxes (R, K, 4), some rows at a time."""
     rows = max(1, _ROWS_AT_ONCE // max(1, valid.shape[1] ** 2))
     parts = zip(boxes_xyxy.split(rows), valid.split(rows), strict=True)
     return torch.cat([box_ops.nms_sorted(b, iou_threshold, v) for b, v in parts])

@@ -1,13 +1,11 @@
-"""How good detections are: the average precision of PASCAL VOC, recall by size, and VOC's result files."""
+"""How good detections are: the average precision of PASCAL VOC, and recall by size."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +13,7 @@ import numpy as np
 from ssdedu.sample import Truth
 
 __all__ = [
+    "BoxTable",
     "Curve",
     "DetectionArrays",
     "DetectionsLike",
@@ -22,10 +21,11 @@ __all__ = [
     "Objects",
     "SizeRecall",
     "average_precision",
+    "describe_image",
     "evaluate_voc",
-    "read_comp3",
+    "read_boxes",
     "recall_by_size",
-    "write_comp3",
+    "sizes_px",
 ]
 
 METRICS = ("voc07", "area")
@@ -47,7 +47,7 @@ class DetectionsLike(Protocol):
 
 @dataclass(frozen=True)
 class DetectionArrays:
-    """Detections of one image as arrays: what `read_comp3` gives. Fields as in DetectionsLike."""
+    """Detections of one image as arrays: what `comp3.read_comp3` gives. Fields as in DetectionsLike."""
 
     boxes_xyxy: np.ndarray
     scores: np.ndarray
@@ -166,8 +166,8 @@ def evaluate_voc(
         raise ValueError(f"metric must be one of {METRICS}, not {metric!r}")
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold must be above 0 and at most 1, not {iou_threshold!r}")
-    objects = _read(truths, truths, classes, "truth", "difficult")
-    found = _read(detections, truths, classes, "detections", "scores")
+    objects = read_boxes(truths, truths, classes, "truth", "difficult")
+    found = read_boxes(detections, truths, classes, "detections", "scores")
     iou, best = _best_object(found, objects, int(plus_one))
     order = np.argsort(-found.extra, kind="stable")
     scores, owner = found.extra[order], best[order]
@@ -227,7 +227,7 @@ def recall_by_size(
 
 
 @dataclass(frozen=True)
-class _Table:
+class BoxTable:
     """The boxes of all images below each other: image, index in it, pixel box, label, score or flag."""
 
     image: np.ndarray
@@ -237,16 +237,21 @@ class _Table:
     extra: np.ndarray
 
 
-def _read(
+def read_boxes(
     items: Sequence[Any], truths: Sequence[Truth], classes: Sequence[str], what: str, extra: str
-) -> _Table:
+) -> BoxTable:
+    """Check boxes, labels and the field `extra` ("scores" or "difficult") of all images, and stack them.
+
+    items: detections or truths, one for each of `truths`; what: their name in messages. Raises ValueError
+    naming image and field.
+    """
     if len(items) != len(truths):
         raise ValueError(f"{what}: {len(items)} images, but truths: {len(truths)}; give one entry per image")
     if not len(classes) or len(set(classes)) != len(classes):
         raise ValueError(f"classes: give at least one name, all different, not {list(classes)}")
     columns: list[list[np.ndarray]] = [[np.zeros((0, 4))], [np.zeros(0, int)], [np.zeros(0, np.float32)]]
     for number, item in enumerate(items):
-        arrays = _arrays(item, ("boxes_xyxy", "labels", extra), f"{what} of {_image(number, truths)}")
+        arrays = _arrays(item, ("boxes_xyxy", "labels", extra), f"{what} of {describe_image(number, truths)}")
         for column, array in zip(columns, arrays, strict=True):
             column.append(array)
     boxes, labels, extras = (np.concatenate(column) for column in columns)
@@ -254,7 +259,7 @@ def _read(
     counts = np.array([len(array) for array in columns[1][1:]], int)
     image = np.repeat(np.arange(len(items)), counts)
     index = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = _Table(image, index, boxes * _sizes(truths)[image], labels.astype(np.int64), extras)
+    table = BoxTable(image, index, boxes * sizes_px(truths)[image], labels.astype(np.int64), extras)
     _refuse(~np.isfinite(boxes).all(1), table, truths, f"{what}: boxes_xyxy must be finite")
     _refuse(~np.isfinite(extras), table, truths, f"{what}: {extra} must be finite")
     wrong = (labels < 1) | (labels > len(classes))
@@ -281,26 +286,29 @@ def _array(item: Any, field: str, where: str) -> np.ndarray:
         raise ValueError(f"{where}: {field} is no array; move it to the CPU, as float32 ({error})") from error
 
 
-def _image(number: int, truths: Sequence[Truth]) -> str:
+def describe_image(number: int, truths: Sequence[Truth]) -> str:
+    """What messages call image `number`."""
     return f"image {number} ({truths[number].name!r})"
 
 
-def _sizes(truths: Sequence[Truth]) -> np.ndarray:
-    """(images, 4): width, height, width, height in pixels."""
+def sizes_px(truths: Sequence[Truth]) -> np.ndarray:
+    """(images, 4) float64: width, height, width, height in pixels; ValueError unless all are positive."""
     sizes = np.array([(t.width_px, t.height_px) * 2 for t in truths], float).reshape(-1, 4)
     bad = np.flatnonzero(~(sizes > 0).all(1))
     if len(bad):
-        raise ValueError(f"truth of {_image(bad[0], truths)}: width_px and height_px must be positive")
+        where = f"truth of {describe_image(bad[0], truths)}"
+        raise ValueError(f"{where}: width_px and height_px must be positive")
     return sizes
 
 
-def _refuse(bad: np.ndarray, table: _Table, truths: Sequence[Truth], message: str) -> None:
+def _refuse(bad: np.ndarray, table: BoxTable, truths: Sequence[Truth], message: str) -> None:
     if bad.any():
         row = int(bad.argmax())
-        raise ValueError(f"{_image(table.image[row], truths)}, entry {table.index[row]} of its {message}")
+        where = f"{describe_image(table.image[row], truths)}, entry {table.index[row]} of its"
+        raise ValueError(f"{where} {message}")
 
 
-def _best_object(found: _Table, objects: _Table, plus_one: int) -> tuple[np.ndarray, np.ndarray]:
+def _best_object(found: BoxTable, objects: BoxTable, plus_one: int) -> tuple[np.ndarray, np.ndarray]:
     """IoU and row of the object that each detection belongs to; 0 and -1 where it overlaps none.
 
     All detections meet the first object of their image and class at once, then all the second, and so on.
@@ -320,7 +328,7 @@ def _best_object(found: _Table, objects: _Table, plus_one: int) -> tuple[np.ndar
     return iou, best
 
 
-def _groups(*tables: _Table) -> list[np.ndarray]:
+def _groups(*tables: BoxTable) -> list[np.ndarray]:
     """One number for each pair of image and class."""
     stride = 1 + max(int(table.labels.max(initial=0)) for table in tables)
     return [table.image * stride + table.labels for table in tables]
@@ -338,10 +346,10 @@ def _area_px(boxes_px: np.ndarray, plus_one: int = 0) -> np.ndarray:
     return (boxes_px[:, 2:] - boxes_px[:, :2] + plus_one).prod(1)
 
 
-def _sides(objects: _Table, truths: Sequence[Truth]) -> tuple[np.ndarray, np.ndarray]:
+def _sides(objects: BoxTable, truths: Sequence[Truth]) -> tuple[np.ndarray, np.ndarray]:
     """Square roots of the objects' areas (G,), as fractions of the image and in pixels."""
     side_px = np.sqrt(np.maximum(_area_px(objects.boxes_px), 0))
-    return side_px / np.sqrt(_sizes(truths)[objects.image, :2].prod(1)), side_px
+    return side_px / np.sqrt(sizes_px(truths)[objects.image, :2].prod(1)), side_px
 
 
 def _judge(hit: np.ndarray, owner: np.ndarray, difficult: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -368,99 +376,3 @@ def _curves(
 def _precision(true_positive: np.ndarray, false_positive: np.ndarray) -> np.ndarray:
     found, wrong = np.cumsum(true_positive), np.cumsum(false_positive)
     return found / np.maximum(found + wrong, 1)
-
-
-def write_comp3(
-    folder: str | os.PathLike[str],
-    detections: Sequence[DetectionsLike],
-    truths: Sequence[Truth],
-    classes: Sequence[str],
-    prefix: str = "comp3_det_test_",
-) -> list[Path]:
-    """Write VOC's result files, `prefix` + class + ".txt", one line for each detection; gives the paths.
-
-    A line is `image_id score xmin ymin xmax ymax`: image_id is the truth's name, coordinates are pixels, that
-    is fractions times width and height, to six decimals; scores have nine digits, exact for float32. Each
-    file appears complete or not at all. Raises ValueError for names that the format cannot hold.
-    """
-    found = _read(detections, truths, classes, "detections", "scores")
-    names, paths = _image_ids(truths), _result_paths(folder, prefix, classes)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for label, path in enumerate(paths, start=1):
-        rows = np.flatnonzero(found.labels == label)
-        values = np.column_stack([found.extra[rows], found.boxes_px[rows]]).tolist()
-        lines = [
-            "{} {:.9g} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(names[image], *numbers)
-            for image, numbers in zip(found.image[rows], values, strict=True)
-        ]
-        _write_atomically(path, "".join(lines))
-    return paths
-
-
-def read_comp3(
-    folder: str | os.PathLike[str],
-    truths: Sequence[Truth],
-    classes: Sequence[str],
-    prefix: str = "comp3_det_test_",
-) -> list[DetectionArrays]:
-    """Detections of each image of `truths` from VOC's result files, in the order of classes and lines.
-
-    Boxes come back as fractions (float64). Raises ValueError naming file and line for a line that is not
-    `image_id score xmin ymin xmax ymax` with an image_id among the truths' names, or a file that is missing.
-    """
-    images = {name: index for index, name in enumerate(_image_ids(truths))}
-    rows: list[list[tuple[float, ...]]] = [[] for _ in truths]
-    for label, path in enumerate(_result_paths(folder, prefix, classes), start=1):
-        if not path.is_file():
-            raise ValueError(f"{path}: no such file; give a class without detections an empty one")
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if line.strip():
-                image, values = _parse(line, images, f"{path}:{number}")
-                rows[image].append((label, *values))
-    return [_from_rows(*pair) for pair in zip(rows, _sizes(truths), strict=True)]
-
-
-def _image_ids(truths: Sequence[Truth]) -> list[str]:
-    names = [truth.name for truth in truths]
-    for number, name in enumerate(names):
-        if not name or name.split() != [name]:
-            raise ValueError(f"truth of {_image(number, truths)}: name must be non-empty and without blanks")
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"truths: name {twice!r} belongs to several images; result files need one each")
-    return names
-
-
-def _result_paths(folder: str | os.PathLike[str], prefix: str, classes: Sequence[str]) -> list[Path]:
-    for name in classes:
-        if set(name) & set("/\\\0"):
-            raise ValueError(f"classes: {name!r} cannot be part of a file name")
-    return [Path(folder) / f"{prefix}{name}.txt" for name in classes]
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _parse(line: str, images: dict[str, int], where: str) -> tuple[int, list[float]]:
-    image_id, *texts = line.split()
-    try:
-        values = [float(text) for text in texts]
-    except ValueError:
-        values = []
-    if len(values) != 5 or not all(map(math.isfinite, values)):
-        raise ValueError(f"{where}: expected `image_id score xmin ymin xmax ymax`, got {line!r}")
-    if image_id not in images:
-        raise ValueError(f"{where}: image_id {image_id!r} is not among the names of the truths")
-    return images[image_id], values
-
-
-def _from_rows(rows: list[tuple[float, ...]], size: np.ndarray) -> DetectionArrays:
-    """Rows of label, score and pixel box; size (4,) is width, height, width, height."""
-    values = np.array(rows, float).reshape(-1, 6)
-    return DetectionArrays(values[:, 2:] / size, values[:, 1], values[:, 0].astype(np.int64))

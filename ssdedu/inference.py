@@ -21,7 +21,9 @@ __all__ = ["detect_dataset", "detect_images", "detect_tensor"]
 
 
 @torch.inference_mode()
-def detect_tensor(model: SSD, images: Tensor, bfloat16: bool | None = None, **options: Any) -> list[Detections]:
+def detect_tensor(
+    model: SSD, images: Tensor, bfloat16: bool | None = None, **options: Any
+) -> list[Detections]:
     """Detections of images (B, 3, H, W) of the network's input size; options go to `detect.detect`."""
     model.eval()
     device = model.priors_cxcywh.device
@@ -32,7 +34,7 @@ def detect_tensor(model: SSD, images: Tensor, bfloat16: bool | None = None, **op
 
 
 def detect_images(model: SSD, images: Sequence[np.ndarray], **options: Any) -> list[Detections]:
-    """Detections of images (H, W, 3) uint8 RGB of any sizes, each warped to the network's input as in testing."""
+    """Detections of images (H, W, 3) uint8 RGB of any sizes, each warped to the network's input size."""
     warp = Resize(model.config.width_px, model.config.height_px)
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
     tensors = [to_tensor(warp(Sample(image, *nothing)).image) for image in images]

@@ -1,4 +1,4 @@
-"""The MultiBox loss (Sec. 2.2 Eq. 1): smooth L1 on the offsets plus softmax loss on the classes, over matches N."""
+"""The MultiBox loss (Sec. 2.2 Eq. 1): smooth L1 on the offsets plus softmax loss on the classes, over N."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def multibox_loss(
     min_negatives: int = 0,
     beta: float = 1.0,
 ) -> MultiboxLoss:
-    """Loss of a batch: offsets (B, P, 4) and logits (B, P, C) against target_offsets (B, P, 4), labels (B, P).
+    """Loss of offsets (B, P, 4) and logits (B, P, C) against target_offsets (B, P, 4), target_labels (B, P).
 
     Smooth L1 over positives and four coordinates plus cross-entropy over positives and mined negatives
     (`mining.hard_negatives` with ratio and min_negatives), both divided by the positives N of the batch, as
-    Caffe's MultiBoxLossLayer. Without positives N counts as 1: the loss is 0 (unless min_negatives brings some
-    negatives in) and all gradients are finite. Raises ValueError for labels outside 0 .. C - 1.
+    Caffe's MultiBoxLossLayer. Without positives N counts as 1: the loss is 0 (unless min_negatives brings
+    some negatives in) and all gradients are finite. Raises ValueError for labels outside 0 .. C - 1.
     """
     _check_labels(target_labels, logits.shape[-1])
     positive = target_labels > 0

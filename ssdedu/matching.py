@@ -1,8 +1,8 @@
 """Matching: which default box is responsible for which object (Sec. 2.2, "Matching strategy").
 
 Three rules. "ssd": greedy bipartite, then every free default box takes the object it overlaps most if the IoU
-reaches the threshold (Caffe's MatchBBox with PER_PREDICTION). "multibox": the bipartite part alone, as in MultiBox.
-"threshold": the second part alone, as in many ports and in Faster R-CNN's region proposals.
+reaches the threshold (Caffe's MatchBBox with PER_PREDICTION). "multibox": the bipartite part alone, as in
+MultiBox. "threshold": the second part alone, as in many ports and in Faster R-CNN's region proposals.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ def _check_objects(boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> li
         raise ValueError(f"one tensor of labels an image, got {len(boxes_xyxy)} images, {len(labels)} labels")
     for i, (b, n) in enumerate(zip(boxes_xyxy, labels, strict=True)):
         if b.shape != (len(n), 4):
-            raise ValueError(f"image {i}: boxes_xyxy must be ({len(n)}, 4) beside {len(n)} labels, got {tuple(b.shape)}")
+            wanted = f"({len(n)}, 4) beside {len(n)} labels"
+            raise ValueError(f"image {i}: boxes_xyxy must be {wanted}, got {tuple(b.shape)}")
     box_ops.check_boxes(torch.cat(list(boxes_xyxy)))
     _check_labels(torch.cat(list(labels)))
     return [len(n) for n in labels]
@@ -140,8 +141,8 @@ def bipartite(overlaps: Tensor) -> Tensor:
     """Each object's own default box (B, G), -1 for none, by greedy choice on IoU (B, G, P).
 
     Greedy: again and again the largest IoU above 1e-6 among free objects x free default boxes makes a pair.
-    Done in parallel: a pair that is the largest in its row and its column will be greedy's choice whatever comes
-    before, so all such pairs are fixed at once, and only objects that lost their favourite look again.
+    Done in parallel: a pair that is the largest in its row and its column will be greedy's choice whatever
+    comes before, so all such pairs are fixed at once, and only objects that lost their favourite look again.
     """
     free = overlaps.clone()  # -1 where the object or the default box is taken
     prior_index = torch.full(overlaps.shape[:2], -1, dtype=torch.int64, device=overlaps.device)

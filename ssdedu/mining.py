@@ -1,4 +1,4 @@
-"""Hard negative mining: of the thousands of background boxes, learn from those that look most like objects."""
+"""Hard negative mining: of thousands of background boxes, learn from those that look most like objects."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def hard_negatives(
 ) -> Tensor:
     """Mask (B, P) of the negatives to learn from: per image the ratio * positives of highest loss (Sec. 2.2).
 
-    confidence_loss (B, P): cross-entropy of each default box; positive (B, P): bool, matched ones. An image takes
-    min(max(floor(ratio * its positives), min_negatives), its negatives), and never a positive: Caffe's
+    confidence_loss (B, P): cross-entropy of each default box; positive (B, P): bool, matched ones. An image
+    takes min(max(floor(ratio * its positives), min_negatives), its negatives), and never a positive: Caffe's
     MineHardExamples with MAX_NEGATIVE. Equal losses go in order of the default boxes. Raises ValueError for a
     negative ratio or minimum.
     """
@@ -23,6 +23,7 @@ def hard_negatives(
     positives = positive.sum(dim=1)
     wanted = (ratio * positives).long().clamp(min=min_negatives)
     count = wanted.minimum(positive.shape[1] - positives)  # (B,)
-    order = confidence_loss.detach().masked_fill(positive, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    candidates = confidence_loss.detach().masked_fill(positive, -torch.inf)
+    order = candidates.argsort(dim=1, descending=True, stable=True)
     rank = torch.arange(positive.shape[1], device=positive.device).expand_as(order)
     return torch.zeros_like(positive).scatter(1, order, rank < count[:, None])

@@ -1,7 +1,8 @@
-"""The network: a base that is tapped, extra layers, and one 3x3 predictor a map for offsets and classes (Sec. 2.1).
+"""The network (Sec. 2.1): a tapped base, extra layers, and 3x3 predictors of offsets and classes on each map.
 
-Everything is built from the description that makes the default boxes (`ssdedu.priors.Config`), for any number of
-classes and any base in `BASES`; the full SSD300 and SSD512 and the small net for drawn shapes are the same class.
+Everything is built from the description that makes the default boxes (`ssdedu.priors.Config`), for any number
+of classes and any base in `BASES`; the full SSD300 and SSD512 and the small net for drawn shapes are the same
+class.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +24,7 @@ __all__ = [
     "BASES",
     "SSD",
     "VGG16",
+    "Base",
     "L2Norm",
     "SmallBase",
     "fit_config",
@@ -34,7 +38,7 @@ __all__ = [
 class L2Norm(nn.Module):
     """Scales each location's channel vector (B, D, H, W) to length 1, times a learned factor per channel.
 
-    Sec. 3.1 after ParseNet: conv4_3's activations are larger than the later maps'; 20 is the factor at the start.
+    Sec. 3.1 after ParseNet: conv4_3's activations are larger than the later maps'; the factor starts at 20.
     """
 
     def __init__(self, channels: int, scale: float = 20.0) -> None:
@@ -47,10 +51,17 @@ class L2Norm(nn.Module):
 
 
 def _conv(
-    inputs: int, outputs: int, kernel: int = 3, *, norm: bool = False, **geometry: int
+    inputs: int,
+    outputs: int,
+    kernel: int = 3,
+    *,
+    norm: bool = False,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
 ) -> list[nn.Module]:
     """Convolution, batch normalisation where asked for, ReLU."""
-    conv = nn.Conv2d(inputs, outputs, kernel, bias=not norm, **geometry)
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=not norm)
     return [conv, *([nn.BatchNorm2d(outputs)] if norm else []), nn.ReLU(inplace=True)]
 
 
@@ -61,12 +72,19 @@ def _vgg_block(inputs: int, outputs: int, convs: int, norm: bool) -> list[nn.Mod
     return layers
 
 
-class VGG16(nn.Module):
+class Base(nn.Module):
+    """What a base is: a module from normalised images (B, 3, H, W) to a list of maps of depths `channels`."""
+
+    channels: tuple[int, ...]
+
+
+class VGG16(Base):
     """VGG16 up to fc7 as a base: images (B, 3, H, W) to the tapped maps, conv4_3 (L2-normalised) and fc7.
 
-    atrous=True is the paper's: pool5 3x3 stride 1, fc6 3x3 with dilation 6 and 1,024 outputs, fc7 1x1. False keeps
-    the full VGG16 (pool5 2x2 stride 2, fc6 7x7 with 4,096 outputs) and taps conv5_3 as well (Sec. 3.3, "Atrous is
-    faster"). batch_norm: after every convolution, for training from scratch. No dropout, as in the original SSD.
+    atrous=True is the paper's: pool5 3x3 stride 1, fc6 3x3 with dilation 6 and 1,024 outputs, fc7 1x1. False
+    keeps the full VGG16 (pool5 2x2 stride 2, fc6 7x7 with 4,096 outputs) and taps conv5_3 as well (Sec. 3.3,
+    "Atrous is faster"). batch_norm: after every convolution, for training from scratch. No dropout, as in the
+    original SSD.
     """
 
     def __init__(self, atrous: bool = True, batch_norm: bool = False) -> None:
@@ -102,21 +120,17 @@ class VGG16(nn.Module):
         return [self.l2_norm(conv4_3), *middle, self.to_fc7(conv5_3)]
 
 
-class SmallBase(nn.Module):
-    """A base for a laptop: convolutions with batch normalisation in four blocks, tapped at strides 8 and 16."""
+class SmallBase(Base):
+    """A base for a laptop: four blocks of convolution and batch normalisation, tapped at strides 8 and 16."""
 
     def __init__(self, widths: Sequence[int] = (24, 48, 96, 128)) -> None:
         super().__init__()
         a, b, c, d = widths
-        norm = {"norm": True, "padding": 1}
+        conv = partial(_conv, norm=True, padding=1)
         self.to_stride8 = nn.Sequential(
-            *_conv(3, a, **norm, stride=2),
-            *_conv(a, b, **norm, stride=2),
-            *_conv(b, b, **norm),
-            *_conv(b, c, **norm, stride=2),
-            *_conv(c, c, **norm),
+            *conv(3, a, stride=2), *conv(a, b, stride=2), *conv(b, b), *conv(b, c, stride=2), *conv(c, c)
         )
-        self.to_stride16 = nn.Sequential(*_conv(c, d, **norm, stride=2), *_conv(d, d, **norm))
+        self.to_stride16 = nn.Sequential(*conv(c, d, stride=2), *conv(d, d))
         self.channels = (c, d)
         _initialize(self, nn.init.kaiming_normal_)
 
@@ -126,13 +140,13 @@ class SmallBase(nn.Module):
         return [stride8, self.to_stride16(stride8)]
 
 
-BASES: dict[str, Callable[[], nn.Module]] = {
+BASES: dict[str, Callable[[], Base]] = {
     "vgg16": VGG16,
     "vgg16_bn": lambda: VGG16(batch_norm=True),
     "vgg16_full": lambda: VGG16(atrous=False),
     "small": SmallBase,
 }
-"""The bases by name: a module from images to a list of maps, with `channels` naming their depths."""
+"""The bases by name, each a function without arguments that makes one."""
 
 _MEAN_STD = {"small": ((127.5,) * 3, (64.0,) * 3)}
 _VGG_MEAN_STD = ((123.0, 117.0, 104.0), (1.0,) * 3)
@@ -147,17 +161,17 @@ def _initialize(module: nn.Module, weight_init: Callable[[Tensor], Tensor]) -> N
 
 
 def _extra(inputs: int, extra: Extra, norm: bool) -> nn.Sequential:
-    geometry = {"stride": extra.stride, "padding": extra.padding}
     first = _conv(inputs, extra.mid, 1, norm=norm)
-    return nn.Sequential(*first, *_conv(extra.mid, extra.out, extra.kernel, norm=norm, **geometry))
+    second = _conv(extra.mid, extra.out, extra.kernel, norm=norm, stride=extra.stride, padding=extra.padding)
+    return nn.Sequential(*first, *second)
 
 
 class SSD(nn.Module):
     """The detector: images (B, 3, H, W), RGB 0 .. 255, to offsets (B, P, 4) and logits (B, P, C).
 
-    config: the description of the maps; num_classes: C, background included; base: a name in `BASES`. The mean
-    and scale of the input belong to the base and are applied inside. Raises ValueError where the base does not
-    give the maps that the description promises. `priors_cxcywh` (P, 4) moves with the module.
+    config: the description of the maps; num_classes: C, background included; base: a name in `BASES`. The
+    mean and scale of the input belong to the base and are applied inside. Raises ValueError where the base
+    does not give the maps that the description promises. `priors_cxcywh` (P, 4) moves with the module.
     """
 
     mean: Tensor
@@ -212,7 +226,8 @@ def _build_extras(config: Config, channels: Sequence[int], norm: bool) -> tuple[
             blocks.append(_extra(depths[-1], m.extra, norm))
             depths.append(m.extra.out)
     if len(depths) < len(config.maps):
-        raise ValueError(f"{config.name}: {len(config.maps)} maps, but base and extra blocks give {len(depths)}")
+        given = f"base and extra blocks give {len(depths)}"
+        raise ValueError(f"{config.name}: {len(config.maps)} maps, but {given}")
     _initialize(blocks, nn.init.kaiming_normal_ if norm else nn.init.xavier_uniform_)
     return blocks, depths
 
@@ -229,7 +244,7 @@ def _predict(head: nn.Module, x: Tensor, numbers: int) -> Tensor:
 
 
 def map_sizes(config: Config, base: str, width_px: int, height_px: int) -> list[tuple[int, int]]:
-    """(height, width) in cells of each predicting map for an input of that size, without computing any number.
+    """(height, width) in cells of each predicting map for an input of that size, without computing a number.
 
     Raises ValueError where the input is too small for a map.
     """
@@ -241,7 +256,8 @@ def map_sizes(config: Config, base: str, width_px: int, height_px: int) -> list[
             for extra in extras:
                 maps.append(extra(maps[-1]))
         except RuntimeError as error:
-            raise ValueError(f"{config.name}: an input of {width_px} x {height_px} px is too small") from error
+            size = f"{width_px} x {height_px} px"
+            raise ValueError(f"{config.name}: an input of {size} is too small") from error
     return [(m.shape[2], m.shape[3]) for m in maps[len(channels) - len(config.maps) :]]
 
 
@@ -259,26 +275,30 @@ def fit_config(config: Config, width_px: int, height_px: int, base: str = "vgg16
     """The description for another input size, square or not: cells from the network, box sizes in proportion.
 
     Sizes follow the shorter side, as the original code's min_dim. A step that is not the network's own stride
-    (SSD300's 100 and 300) becomes None, which spreads the cells evenly. Raises ValueError for too small inputs.
+    (SSD300's 100 and 300) becomes None, which spreads the cells evenly. Raises ValueError for too small
+    inputs.
     """
     ratio = min(width_px, height_px) / min(config.width_px, config.height_px)
     maps = []
     for m, (height, width) in zip(config.maps, map_sizes(config, base, width_px, height_px), strict=True):
         step = m.step_px if m.step_px and math.log2(m.step_px).is_integer() else None
-        high = None if m.max_px is None else m.max_px * ratio
-        maps.append(
-            dataclasses.replace(m, height=height, width=width, min_px=m.min_px * ratio, max_px=high, step_px=step)
-        )
+        low, high = m.min_px * ratio, None if m.max_px is None else m.max_px * ratio
+        maps.append(dataclasses.replace(m, height=height, width=width, min_px=low, max_px=high, step_px=step))
     name = f"{config.name}_{width_px}x{height_px}"
     return config.replace(name=name, width_px=width_px, height_px=height_px, maps=tuple(maps))
 
 
-def parameter_groups(model: nn.Module, lr: float, weight_decay: float, bias_factor: float = 2.0) -> list[dict]:
-    """Optimizer groups: weights with decay; biases at bias_factor times the rate and without (Caffe's lr_mult 2,
-    decay_mult 0); batch normalisation's factors without decay.
+def parameter_groups(
+    model: nn.Module, lr: float, weight_decay: float, bias_factor: float = 2.0
+) -> list[dict[str, Any]]:
+    """Optimizer groups: weights with decay; biases at bias_factor times the rate and without decay (Caffe's
+    lr_mult 2, decay_mult 0); batch normalisation's factors without decay.
     """
-    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters(recurse=False)}
-    weights, scales, biases = [], [], []
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = {id(p) for m in layers for p in m.parameters(recurse=False)}
+    weights: list[nn.Parameter] = []
+    scales: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_norm = id(parameter) in norms
         group = scales if is_norm else biases if name.endswith("bias") else weights

@@ -11,6 +11,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Extra:
-    """One extra block behind the base network: 1x1 to `mid` channels, then kernel x kernel to `out` (Sec. 2.1)."""
+    """One extra block behind the base: 1x1 to `mid` channels, then kernel x kernel to `out` (Sec. 2.1)."""
 
     mid: int
     out: int
@@ -56,11 +57,11 @@ class Extra:
 class FeatureMap:
     """One map that predicts: its cells, the sizes and ratios of its default boxes, and where it comes from.
 
-    height, width: cells. min_px, max_px: side of the square box of ratio 1 and the next level's side, in input
-    pixels; the extra box of ratio 1 has the side sqrt(min_px * max_px), and None leaves it out. aspect_ratios:
-    besides 1, each r also gives 1/r. step_px: distance of neighbouring centres in input pixels (Caffe); None
-    spreads the cells over the whole image, (j + .5) / f_k, as the paper does. extra: the block that makes this
-    map from the one before; None for a map tapped from the base network.
+    height, width: cells. min_px, max_px: side of the square box of ratio 1 and the next level's side, in
+    input pixels; the extra box of ratio 1 has the side sqrt(min_px * max_px), and None leaves it out.
+    aspect_ratios: besides 1, each r also gives 1/r. step_px: distance of neighbouring centres in input pixels
+    (Caffe); None spreads the cells over the whole image, (j + .5) / f_k, as the paper does. extra: the block
+    that makes this map from the one before; None for a map tapped from the base network.
     """
 
     name: str
@@ -87,9 +88,9 @@ class FeatureMap:
 class Config:
     """A detector's feature maps, from which default boxes and predictors are built; validated on creation.
 
-    width_px, height_px: the network's input. variances: divisors of the four offsets (Caffe's prior_variance).
-    whole_px: truncate min_px and max_px to whole pixels, as Caffe's prior layer does (no change at 300, up to
-    .0033 at 512). clip: cut the boxes at the image border (the original does not).
+    width_px, height_px: the network's input. variances: divisors of the four offsets (Caffe's
+    prior_variance). whole_px: truncate min_px and max_px to whole pixels, as Caffe's prior layer does (no
+    change at 300, up to .0033 at 512). clip: cut the boxes at the image border (the original does not).
     Raises ValueError that names the field.
     """
 
@@ -143,7 +144,7 @@ def _is_positive(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value > 0)
 
 
 def _validate(config: Config) -> None:
@@ -155,7 +156,8 @@ def _validate(config: Config) -> None:
     good = len(variances) == 4 and all(_is_positive(v) for v in variances)
     _require(good, f"{config.name}: variances", "four numbers above 0", variances)
     for i, feature_map in enumerate(config.maps):
-        _validate_map(feature_map, f"{config.name}: maps[{i}]", i > 0 and config.maps[i - 1].extra is not None)
+        behind_extra = i > 0 and config.maps[i - 1].extra is not None
+        _validate_map(feature_map, f"{config.name}: maps[{i}]", behind_extra)
         if config.whole_px:
             size = feature_map.min_px
             _require(size >= 1, f"{config.name}: maps[{i}].min_px", "1 or more where whole_px is set", size)
@@ -205,13 +207,14 @@ def percent_sizes(
     _require(_is_count(num_maps) and num_maps >= 3, "num_maps", "3 or more", num_maps)
     step = (highest - lowest) // (num_maps - 2)
     percents = [first, *(lowest + step * k for k in range(num_maps))]
-    return [(size_px * a / 100, size_px * b / 100) for a, b in zip(percents, percents[1:], strict=False)][:num_maps]
+    return [(size_px * low / 100, size_px * high / 100) for low, high in pairwise(percents)]
 
 
 def cell_shapes_px(feature_map: FeatureMap, whole_px: bool = True) -> np.ndarray:
-    """Widths and heights (k, 2) of one cell's default boxes in input pixels: 1, 1', then r, 1/r for each ratio.
+    """Widths and heights (k, 2) of one cell's default boxes in input pixels: 1, 1', then r, 1/r per ratio.
 
-    Sec. 2.2 (w = s sqrt(a), h = s / sqrt(a)) in the order of Caffe's PriorBoxLayer; whole_px truncates as it does.
+    Sec. 2.2 (w = s sqrt(a), h = s / sqrt(a)) in the order of Caffe's PriorBoxLayer; whole_px truncates as it
+    does.
     """
     low, high = feature_map.min_px, feature_map.max_px
     if whole_px:
@@ -257,7 +260,7 @@ def _clip_cxcywh(boxes_cxcywh: np.ndarray) -> np.ndarray:
 def default_boxes(config: Config) -> torch.Tensor:
     """All default boxes (P, 4) of a detector, cxcywh as fractions of the image, float32.
 
-    Order: feature map, row, column, box, as the predictors emit them and as Caffe's PriorBoxLayer writes them.
+    Order: feature map, row, column, box, as the predictors emit them and Caffe's PriorBoxLayer writes them.
     """
     import torch
 
@@ -267,21 +270,20 @@ def default_boxes(config: Config) -> torch.Tensor:
 
 def table(config: Config) -> str:
     """The description as a text table: a line a map, with cells, step, sizes, ratios and numbers of boxes."""
-    head = f"{'map':12}{'cells':>9}{'step':>8}{'min_px':>9}{'max_px':>9}{'k':>4}{'boxes':>8}  ratios besides 1"
-    lines = [f"{config.name}: input {config.width_px} x {config.height_px} px", head]
+    head = f"{'map':12}{'cells':>9}{'step':>8}{'min_px':>9}{'max_px':>9}{'k':>4}{'boxes':>8}"
+    lines = [f"{config.name}: input {config.width_px} x {config.height_px} px", f"{head}  ratios besides 1"]
     for m in config.maps:
         step = m.step_px or config.width_px / m.width
         high = "-" if m.max_px is None else f"{m.max_px:g}"
         ratios = ", ".join(f"{r:g}, {1 / r:.3g}" for r in m.aspect_ratios)
         cells = f"{m.height}x{m.width}"
-        lines.append(
-            f"{m.name:12}{cells:>9}{step:8g}{m.min_px:9g}{high:>9}{m.boxes_per_cell:4}{m.num_boxes:8,}  {ratios}"
-        )
+        sizes = f"{step:8g}{m.min_px:9g}{high:>9}{m.boxes_per_cell:4}{m.num_boxes:8,}"
+        lines.append(f"{m.name:12}{cells:>9}{sizes}  {ratios}")
     return "\n".join([*lines, f"{'sum':12}{config.num_boxes:47,}"])
 
 
 _NARROW, _WIDE = (2.0,), (2.0, 3.0)
-_EXTRAS300 = (None, None, Extra(256, 512), Extra(128, 256), Extra(128, 256, 3, 1, 0), Extra(128, 256, 3, 1, 0))
+_EXTRAS300 = (None, None, Extra(256, 512), Extra(128, 256), *(Extra(128, 256, 3, 1, 0),) * 2)
 _EXTRAS512 = (None, None, Extra(256, 512), *(Extra(128, 256),) * 3, Extra(128, 256, 4, 1, 1))
 _NAMES = ("conv4_3", "fc7", "conv8_2", "conv9_2", "conv10_2", "conv11_2", "conv12_2")
 _CELLS300, _STEPS300 = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)
@@ -319,9 +321,8 @@ def _ssd512(name: str, first: int, lowest: int) -> Config:
 def _ssd300_paper() -> Config:
     """Sec. 3.1: conv4_3 at .1, the other five by Eq. 4; the level behind the last continues the steps."""
     sides = [300 * s for s in (0.1, *scales(5), 2 * 0.9 - scales(5)[-2])]
-    sizes = list(zip(sides, sides[1:], strict=False))
-    paper = _square("SSD300_PAPER", 300, _CELLS300, sizes, _RATIOS300, (None,) * 6, _EXTRAS300, whole_px=False)
-    return paper
+    sizes, steps = list(pairwise(sides)), (None,) * 6
+    return _square("SSD300_PAPER", 300, _CELLS300, sizes, _RATIOS300, steps, _EXTRAS300, whole_px=False)
 
 
 def _ssd300_full_vgg() -> Config:

@@ -116,7 +116,7 @@ def build(make: Callable[[], SSD], seed: int) -> SSD:
     """A network with initial weights drawn from `seed`, the global random state left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make().to(memory_format=torch.channels_last)
+        return make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -260,7 +260,9 @@ def train(
     """
     run = _Run(model, tuple(dataset.classes), settings, Path(folder))
     if len(dataset.classes) + 1 != model.num_classes:
-        raise ValueError(f"{len(dataset.classes)} classes and background need num_classes {len(dataset.classes) + 1}")
+        raise ValueError(
+            f"{len(dataset.classes)} classes and background need num_classes {len(dataset.classes) + 1}"
+        )
     if resume:
         run.resume()
     stop = min(settings.iterations, until or settings.iterations)

@@ -1,5 +1,3 @@
-import colorsys
-import math
 import pickle
 from dataclasses import replace
 
@@ -11,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ssdedu import augment as aug
-from ssdedu.augment import SAMPLERS, Augment, Distortion, Resize, Sampler
+from ssdedu.augment import SAMPLERS, Augment, Resize
+from ssdedu.distort import Distortion, distort
 from ssdedu.sample import Sample
 
 LINEAR = (cv2.INTER_LINEAR,)
-ANYTHING = Sampler()
 FILL = (123, 117, 104)
 
 
@@ -66,107 +64,6 @@ box = st.tuples(unit, unit, unit, unit).map(
 boxes_of = st.lists(box, max_size=6)
 
 
-# distort
-
-
-def test_one_distortion_of_one_pixel_by_hand():
-    pixel = np.array([[[250, 100, 100]]], np.uint8)
-    # contrast 1.5: 255, 150, 150 (saturation 105), times 1.5: 158, so the smaller channels are 255 - 158.
-    first = Distortion(contrast=1.5, saturation=1.5)(pixel)
-    np.testing.assert_allclose(first[0, 0], (255, 97, 97), atol=1)
-    # saturation 153 times 1.5: 230, smaller channels 250 (1 - 230 / 255) = 24.5, then contrast.
-    last = Distortion(contrast=1.5, saturation=1.5, contrast_first=False)(pixel)
-    np.testing.assert_allclose(last[0, 0], (255, 37, 37), atol=2)
-
-
-def test_brightness_and_contrast_round_and_stop_at_the_ends():
-    grey = np.array([0, 10, 31, 101, 228, 250], np.uint8)[:, None, None].repeat(3, 2)
-    assert Distortion(brightness=31.6)(grey)[:, 0, 1].tolist() == [32, 42, 63, 133, 255, 255]
-    assert Distortion(brightness=-31.6)(grey)[:, 0, 1].tolist() == [0, 0, 0, 69, 196, 218]
-    assert Distortion(contrast=1.3)(grey)[:, 0, 1].tolist() == [0, 13, 40, 131, 255, 255]
-    expected = [min(255, round(min(255, max(0, v + 20)) * 0.6)) for v in grey[:, 0, 0].tolist()]
-    for order in (True, False):
-        both = Distortion(brightness=20, contrast=0.6, contrast_first=order)(grey)
-        assert both[:, 0, 0].tolist() == expected
-
-
-def test_hue_turns_the_circle_and_wraps_at_both_ends():
-    red, green = np.array([[[255, 0, 0]]], np.uint8), np.array([[[0, 255, 0]]], np.uint8)
-    assert Distortion(hue=60)(red).ravel().tolist() == [0, 255, 0]
-    assert Distortion(hue=-60)(red).ravel().tolist() == [0, 0, 255]
-    assert Distortion(hue=-30)(red).ravel().tolist() == [255, 0, 255]
-    assert Distortion(hue=150)(green).ravel().tolist() == [255, 255, 0]
-
-
-@pytest.mark.parametrize("hue", [-18.0, -7.0, 0.0, 11.0, 18.0])
-@pytest.mark.parametrize("saturation", [0.5, 0.8, 1.0, 1.5])
-def test_saturation_and_hue_agree_with_the_hsv_of_the_standard_library(hue, saturation):
-    image = noise(20, 20)
-    image = image[(image.max(-1) > 60) & (np.ptp(image, axis=-1) > 30)][:, None]
-    out = Distortion(saturation=saturation, hue=hue)(image).astype(int)
-    for pixel, found in zip(image[:, 0], out[:, 0], strict=True):
-        h, s, v = colorsys.rgb_to_hsv(*(pixel / 255.0))
-        wanted = np.multiply(colorsys.hsv_to_rgb((h + hue / 180) % 1, min(1, s * saturation), v), 255)
-        np.testing.assert_allclose(found, wanted, atol=8)  # OpenCV's byte of hue is 2 degrees: 8.5 levels
-
-
-def test_the_original_order_step_by_step_with_its_own_hsv_round_trips():
-    image, change = smooth(60, 40, 60, 200), Distortion(12, 1.2, 0.7, 9.0, contrast_first=False)
-    slow = np.clip(image + 12.0, 0, 255).astype(np.uint8)
-    for channel, act in ((1, lambda s: np.clip(np.rint(s * 0.7), 0, 255)), (0, lambda h: (h + 9) % 180)):
-        hsv = cv2.cvtColor(slow, cv2.COLOR_RGB2HSV)
-        hsv[..., channel] = act(hsv[..., channel].astype(float))
-        slow = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    slow = np.clip(np.rint(slow * 1.2), 0, 255)
-    difference = np.abs(change(image) - slow)
-    assert difference.max() <= 5
-    assert difference.mean() < 1
-
-
-def test_grey_stays_grey_and_colour_changes_leave_it_alone():
-    grey = noise()[..., :1].repeat(3, 2)
-    np.testing.assert_array_equal(Distortion(saturation=1.5, hue=-17)(grey), grey)
-    out = Distortion(20, 0.7, 1.4, 11, contrast_first=False)(grey)
-    np.testing.assert_array_equal(out, out[..., :1].repeat(3, 2))
-
-
-def test_no_distortion_is_no_change_and_the_input_is_never_written():
-    image = noise()
-    before = image.copy()
-    np.testing.assert_array_equal(Distortion()(image), before)
-    Distortion(20, 0.7, 1.4, 11)(image)
-    np.testing.assert_array_equal(image, before)
-
-
-def test_drawn_distortions_have_the_original_ranges_and_chances():
-    rng = np.random.default_rng(0)
-    drawn = [aug.draw_distortion(rng) for _ in range(4000)]
-    ranges = {
-        "brightness": (0, -32, 32),
-        "contrast": (1, 0.5, 1.5),
-        "saturation": (1, 0.5, 1.5),
-        "hue": (0, -18, 18),
-    }
-    for name, (neutral, low, high) in ranges.items():
-        values = np.array([getattr(d, name) for d in drawn])
-        used = values[values != neutral]
-        assert abs(len(used) / 4000 - 0.5) < 0.03
-        assert low <= used.min() < low + 0.01 * (high - low)
-        assert high >= used.max() > high - 0.01 * (high - low)
-        assert abs(used.mean() - (low + high) / 2) < 0.03 * (high - low)
-    assert abs(np.mean([d.contrast_first for d in drawn]) - 0.5) < 0.03
-    quarter = np.mean([(d.brightness != 0) and (d.hue != 0) for d in drawn])
-    assert abs(quarter - 0.25) < 0.03
-
-
-def test_distort_keeps_the_objects_and_probability_zero_keeps_the_pixels():
-    sample = sample_of(noise(), THREE)
-    out = aug.distort(sample, np.random.default_rng(1), probability=1)
-    assert not np.array_equal(out.image, sample.image)
-    same(replace(out, image=sample.image), sample)
-    same(aug.distort(sample, np.random.default_rng(1), probability=0), sample)
-
-
 # expand
 
 
@@ -212,164 +109,6 @@ def test_expand_switched_off_and_without_objects():
     for off in ({"probability": 0}, {"max_ratio": 1, "probability": 1}):
         same(aug.expand(sample, np.random.default_rng(0), **off), sample)
     assert aug.expand(sample, np.random.default_rng(0), probability=1).boxes_xyxy.shape == (0, 4)
-
-
-# proposing and choosing crops
-
-
-def test_the_seven_samplers():
-    assert [s.min_iou for s in SAMPLERS] == [None, 0.1, 0.3, 0.5, 0.7, 0.9, None]
-    assert [s.tries for s in SAMPLERS] == [1] + [50] * 6
-    np.testing.assert_array_equal(aug.propose_crops(SAMPLERS[0], np.random.default_rng(0)), [[0, 0, 1, 1]])
-
-
-def test_proposed_crops_lie_inside_with_uniform_scale_and_limited_aspect():
-    crops = aug.propose_crops(Sampler(tries=20000), np.random.default_rng(0))
-    assert crops.shape == (20000, 4)
-    assert crops.min() >= 0
-    assert crops.max() <= 1
-    width, height = (crops[:, 2:] - crops[:, :2]).T
-    scale, aspect = np.sqrt(width * height), width / height
-    quantiles = np.quantile(scale, (0, 0.25, 0.5, 0.75, 1))
-    np.testing.assert_allclose(quantiles, (0.3, 0.475, 0.65, 0.825, 1), atol=0.01)
-    low, high = np.maximum(0.5, scale**2), np.minimum(2, scale**-2)
-    assert np.all((aspect >= low - 1e-9) & (aspect <= high + 1e-9))
-    free = aspect[(scale > 0.3) & (scale < 0.7)]  # scale^2 < .5: nothing is limited
-    np.testing.assert_allclose(np.quantile(free, (0.25, 0.5, 0.75)), (0.875, 1.25, 1.625), atol=0.02)
-    at_limit = np.mean(np.isclose(aspect, scale**2) | np.isclose(aspect, scale**-2))
-    assert 0.05 < at_limit < 0.4
-    place = crops[:, 0] / np.maximum(1 - width, 1e-9)
-    np.testing.assert_allclose(
-        np.quantile(place[width < 0.99], (0.25, 0.5, 0.75)), (0.25, 0.5, 0.75), atol=0.02
-    )
-
-
-@settings(deadline=None)
-@given(st.lists(box.filter(lambda b: b[2] > b[0] and b[3] > b[1]), min_size=1, max_size=5), boxes_of)
-def test_iou_of_crops_and_boxes_by_a_slow_loop(crops, boxes):
-    found = aug.crop_iou(np.array(crops, np.float64), np.array(boxes, np.float32).reshape(-1, 4))
-    assert found.shape == (len(crops), len(boxes))
-    for i, a in enumerate(crops):
-        for j, b in enumerate(boxes):
-            assert math.isclose(found[i, j], slow_iou(a, b), abs_tol=1e-9)
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-@pytest.mark.parametrize("sampler", [*SAMPLERS, Sampler(min_iou=0.1, max_iou=0.4)])
-def test_any_object_and_all_objects_by_a_slow_loop(sampler, count):
-    rng = np.random.default_rng(count)
-    for _ in range(5):
-        boxes = random_boxes(rng, count)
-        crops = aug.propose_crops(replace(sampler, tries=40), rng)
-        for rule, every in ((any, False), (all, True)):
-            found = aug.pass_crops(crops, boxes, sampler, all_objects=every)
-            for crop, passed in zip(crops, found, strict=True):
-                overlaps = [slow_iou(crop, b) for b in boxes.astype(float)]
-                low, high = sampler.min_iou or 0, 1 if sampler.max_iou is None else sampler.max_iou
-                wanted = bool(overlaps) and rule(low <= iou <= high for iou in overlaps)
-                unconstrained = sampler.min_iou is None and sampler.max_iou is None
-                assert passed == (unconstrained or wanted)
-
-
-def test_first_passing_try_of_each_sampler_by_a_slow_loop():
-    boxes = random_boxes(np.random.default_rng(3), 3)
-    for seed in range(20):
-        found = aug.sample_crops(boxes, SAMPLERS, np.random.default_rng(seed))
-        rng = np.random.default_rng(seed)
-        for sampler, crop in zip(SAMPLERS, found, strict=True):
-            slow = None
-            for tried in aug.propose_crops(sampler, rng):
-                enough = max(slow_iou(tried, b) for b in boxes.astype(float)) >= (sampler.min_iou or 0)
-                if slow is None and enough:
-                    slow = tried
-            np.testing.assert_array_equal(crop, slow)
-
-
-def test_acceptance_falls_with_the_overlap_asked_for_and_all_objects_lose_most():
-    rng = np.random.default_rng(0)
-    passed = np.zeros((2, len(SAMPLERS)))
-    for _ in range(150):
-        boxes = random_boxes(rng, 4)
-        seed = int(rng.integers(1 << 30))
-        for row, every in enumerate((False, True)):
-            crops = aug.sample_crops(boxes, SAMPLERS, np.random.default_rng(seed), all_objects=every)
-            passed[row] += [crop is not None for crop in crops]
-    share = passed / 150
-    assert np.all(np.diff(share[0, 1:6]) <= 0)
-    assert share[0, 0] == share[0, 6] == 1
-    assert share[0, 1] > 0.8
-    assert np.all(share[1, 2:6] < 0.3 * share[0, 2:6])
-
-
-def test_the_choice_is_uniform_among_samplers_that_passed():
-    sizes = (1.0, 0.9, 0.7, 0.5, 0.3)
-    samplers = [Sampler(min_scale=s, max_scale=s, min_aspect=1, max_aspect=1) for s in sizes]
-    samplers.insert(2, Sampler(min_iou=0.99))
-    tiny = np.array([[0.5, 0.5, 0.51, 0.51]], np.float32)
-    rng = np.random.default_rng(0)
-    chosen = np.array([aug.choose_crop(tiny, samplers, rng) for _ in range(3000)])
-    counts = [np.isclose(chosen[:, 2] - chosen[:, 0], size).sum() for size in sizes]
-    assert sum(counts) == 3000
-    assert sum((count - 600) ** 2 / 600 for count in counts) < 18.5  # chi-square, 4 degrees: p = .001
-
-
-def caffe_crop(boxes, rng):
-    """The original's way, one try after another: stop a sampler at its first success, then choose."""
-    found = [(0.0, 0.0, 1.0, 1.0)]
-    for least in (0.1, 0.3, 0.5, 0.7, 0.9, 0.0):
-        for _ in range(50):
-            scale, aspect = rng.uniform(0.3, 1), rng.uniform(0.5, 2)
-            aspect = min(max(aspect, scale**2), 1 / scale**2)
-            width, height = scale * math.sqrt(aspect), scale / math.sqrt(aspect)
-            x, y = rng.uniform(0, max(1 - width, 0)), rng.uniform(0, max(1 - height, 0))
-            crop = (x, y, x + width, y + height)
-            if any(slow_iou(crop, b) >= least for b in boxes):
-                found.append(crop)
-                break
-    return found[rng.integers(len(found))]
-
-
-def test_chosen_crops_are_distributed_as_in_the_original():
-    boxes = random_boxes(np.random.default_rng(5), 2)
-    ours, theirs = np.random.default_rng(0), np.random.default_rng(1)
-    a = np.array([aug.choose_crop(boxes, SAMPLERS, ours) for _ in range(1200)])
-    b = np.array([caffe_crop(boxes.astype(float).tolist(), theirs) for _ in range(1200)])
-    for values in (lambda c: c[:, 0], lambda c: c[:, 3], lambda c: np.prod(c[:, 2:] - c[:, :2], axis=1)):
-        x, y = np.sort(values(a)), np.sort(values(b))
-        grid = np.concatenate([x, y, np.concatenate([x, y]) + 1e-9])
-        gap = np.searchsorted(x, grid) - np.searchsorted(y, grid)
-        assert np.abs(gap).max() / 1200 < 1.95 * math.sqrt(2 / 1200)  # Kolmogorov-Smirnov, p = .001
-
-
-def test_without_objects_only_the_whole_image_passes():
-    empty = np.zeros((0, 4), np.float32)
-    rng = np.random.default_rng(0)
-    for every in (False, True):
-        crops = aug.sample_crops(empty, SAMPLERS, rng, all_objects=every)
-        assert [crop is not None for crop in crops] == [True] + [False] * 6
-        np.testing.assert_array_equal(aug.choose_crop(empty, SAMPLERS, rng), [0, 0, 1, 1])
-    assert aug.choose_crop(empty, SAMPLERS[1:], rng) is None
-    assert aug.choose_crop(empty, (), rng) is None
-    assert aug.choose_crop(empty, (ANYTHING,), rng) is not None
-    sample = sample_of(noise(), [])
-    same(aug.sampled_crop(sample, rng, SAMPLERS[1:]), sample)
-    same(aug.sampled_crop(sample, rng), sample)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"min_scale": 0},
-        {"min_scale": 0.9, "max_scale": 0.5},
-        {"max_scale": 1.2},
-        {"min_aspect": 0},
-        {"max_aspect": 0.1},
-        {"tries": 0},
-    ],
-)
-def test_impossible_samplers_are_refused(wrong):
-    with pytest.raises(ValueError, match="Sampler"):
-        Sampler(**wrong)
 
 
 # cropping
@@ -445,6 +184,12 @@ def test_a_patch_without_objects_stays_as_background():
     assert len(out) == 0
     assert out.boxes_xyxy.shape == (0, 4)
     assert out.image.shape == (19, 25, 3)
+
+
+def test_without_objects_a_sampled_crop_is_the_whole_image():
+    sample, rng = sample_of(noise(), []), np.random.default_rng(0)
+    same(aug.sampled_crop(sample, rng, SAMPLERS[1:]), sample)
+    same(aug.sampled_crop(sample, rng), sample)
 
 
 # resize, mirror
@@ -543,7 +288,7 @@ def test_no_page_is_made_that_is_larger_than_the_image(monkeypatch):
 
 def by_steps(augment, sample, rng):
     """The pipeline of the original, one step after the other."""
-    sample = aug.distort(sample, rng, augment.distort_probability)
+    sample = distort(sample, rng, augment.distort_probability)
     sample = aug.expand(sample, rng, augment.mean, augment.max_ratio, augment.expand_probability)
     sample = aug.sampled_crop(sample, rng, augment.samplers, augment.all_objects)
     interpolation = aug.draw_interpolation(rng, augment.interpolations)

@@ -33,7 +33,8 @@ def slow_nms(boxes_xyxy, scores, threshold):
 
 def random_boxes(rng, n, smallest=0.02):
     low = rng.uniform(-0.1, 0.9, (n, 2))
-    return torch.tensor(np.concatenate([low, low + rng.uniform(smallest, 0.6, (n, 2))], 1), dtype=torch.float64)
+    high = low + rng.uniform(smallest, 0.6, (n, 2))
+    return torch.tensor(np.concatenate([low, high], 1), dtype=torch.float64)
 
 
 coordinate = st.floats(-0.5, 1.5)
@@ -107,7 +108,10 @@ def test_encode_by_hand():
     np.testing.assert_allclose(plain * torch.tensor([10, 10, 5, 5]), expected, rtol=1e-4, atol=1e-5)
 
 
-@given(st.lists(st.tuples(xyxy, xyxy), min_size=1, max_size=8), st.sampled_from([(0.1, 0.1, 0.2, 0.2), (1, 1, 1, 1)]))
+@given(
+    st.lists(st.tuples(xyxy, xyxy), min_size=1, max_size=8),
+    st.sampled_from([(0.1, 0.1, 0.2, 0.2), (1, 1, 1, 1)]),
+)
 @settings(deadline=None)
 def test_decode_inverts_encode(pairs, variances):
     box = torch.tensor([p[0] for p in pairs], dtype=torch.float64)

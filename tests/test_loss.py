@@ -110,7 +110,9 @@ def test_gradient_reaches_positives_and_mined_negatives_alone():
     assert torch.equal(offsets.grad.abs().sum(-1) > 0, positive)
 
 
-@given(st.integers(0, 10_000), st.floats(0, 1), st.sampled_from([0, 1, 3, 2.5]), st.integers(0, 6), st.booleans())
+@given(
+    st.integers(0, 10_000), st.floats(0, 1), st.sampled_from([0, 1, 3, 2.5]), st.integers(0, 6), st.booleans()
+)
 @settings(deadline=None, max_examples=80)
 def test_mining_equals_the_loop(seed, share, ratio, minimum, ties):
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from ssdedu import boxes, matching, priors
 
 
 def caffe_match(iou, threshold, rule):
-    """MatchBBox: pairs by largest overlap until none is left, then the threshold. Object of each prior, -1 none."""
+    """MatchBBox: pairs by largest overlap while any is left, then the threshold; object of each prior."""
     num_objects, num_priors = iou.shape
     owner, pool = [-1] * num_priors, set(range(num_objects))
     while rule != "threshold" and pool:
@@ -40,10 +40,8 @@ def random_objects(rng, count):
 
 
 def grid_priors(cells=4):
-    config = priors.Config(
-        "grid", 100, 80, (priors.FeatureMap("m", cells, cells, 30.0, 50.0), priors.FeatureMap("n", 2, 2, 60.0, None))
-    )
-    return priors.default_boxes(config)
+    maps = priors.FeatureMap("m", cells, cells, 30.0, 50.0), priors.FeatureMap("n", 2, 2, 60.0, None)
+    return priors.default_boxes(priors.Config("grid", 100, 80, maps))
 
 
 @given(
@@ -96,7 +94,7 @@ def test_bipartite_on_a_matrix_by_hand():
 
 
 def test_bipartite_waits_for_a_rival_that_falls_back():
-    """0 and 1 want prior 0; 1 wins it. 0 falls back on prior 1, where it beats 2, whose favourite that was."""
+    """0 and 1 want prior 0; 1 wins it. 0 falls back on prior 1, where it beats 2, whose favourite it was."""
     iou = torch.tensor([[[0.80, 0.70, 0.0], [0.90, 0.10, 0.0], [0.0, 0.60, 0.3]]])
     assert matching.bipartite(iou).tolist() == [[1, 0, 2]]
 

@@ -23,7 +23,8 @@ def num_parameters(module):
 
 
 @pytest.mark.parametrize(("config", "classes", "count"), [
-    (priors.SSD300_VOC, 21, 26_285_486), (priors.SSD300_COCO, 91, 35_641_826), (priors.SSD512_VOC, 21, 27_188_676),
+    (priors.SSD300_VOC, 21, 26_285_486), (priors.SSD300_COCO, 91, 35_641_826),
+    (priors.SSD512_VOC, 21, 27_188_676),
 ])  # fmt: skip
 def test_published_parameter_counts(config, classes, count):
     assert num_parameters(on_meta(lambda: SSD(config, classes))) == count
@@ -68,7 +69,8 @@ def test_the_base_is_vgg16_layer_by_layer():
 def test_full_vgg_variant_gives_the_same_boxes_from_other_maps():
     net = on_meta(lambda: SSD(priors.SSD300_FULL_VGG, 21, "vgg16_full"))
     maps = net.features(torch.zeros(1, 3, 300, 300, device="meta"))
-    assert [tuple(m.shape[1:3]) for m in maps] == [(512, 38), (512, 19), (4096, 10), (256, 5), (256, 3), (256, 1)]
+    shapes = [(512, 38), (512, 19), (4096, 10), (256, 5), (256, 3), (256, 1)]
+    assert [tuple(m.shape[1:3]) for m in maps] == shapes
     assert torch.equal(priors.default_boxes(net.config), priors.default_boxes(priors.SSD300_VOC))
 
 
@@ -117,7 +119,8 @@ def test_row_p_of_the_output_belongs_to_default_box_p(size):
 
 def test_images_in_a_batch_do_not_mix_and_uint8_equals_float():
     net = SSD(priors.SHAPES128, 9, "small").eval()
-    images = torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8, generator=generator)
     with torch.no_grad():
         offsets, logits = net(images)
         alone = net(images[1:2].float())

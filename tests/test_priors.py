@@ -34,7 +34,7 @@ CAFFE = {  # step, min, max as in the prototxt files of the original's SSD300 an
 
 
 def caffe_prior_boxes(maps, size):
-    """PriorBoxLayer::Forward_cpu with its whole-pixel sizes, flip on, clip off; corners, as it writes them."""
+    """PriorBoxLayer::Forward_cpu with its whole-pixel sizes, flip on, clip off: corners as it writes them."""
     out = []
     for cells, step, min_size, max_size, ratios in maps:
         min_size, max_size = int(min_size), int(max_size)
@@ -46,14 +46,14 @@ def caffe_prior_boxes(maps, size):
                     for r in (ar, 1 / ar):
                         sides.append((min_size * math.sqrt(r), min_size / math.sqrt(r)))
                 for bw, bh in sides:
-                    out.append(
-                        [(cx - bw / 2) / size, (cy - bh / 2) / size, (cx + bw / 2) / size, (cy + bh / 2) / size]
-                    )
+                    corners = cx - bw / 2, cy - bh / 2, cx + bw / 2, cy + bh / 2
+                    out.append([v / size for v in corners])
     return np.array(out)
 
 
 @pytest.mark.parametrize(("name", "size", "count"), [
-    ("SSD300_VOC", 300, 8732), ("SSD300_COCO", 300, 8732), ("SSD512_VOC", 512, 24564), ("SSD512_COCO", 512, 24564),
+    ("SSD300_VOC", 300, 8732), ("SSD300_COCO", 300, 8732),
+    ("SSD512_VOC", 512, 24564), ("SSD512_COCO", 512, 24564),
 ])  # fmt: skip
 def test_equals_caffes_layer_in_value_and_order(name, size, count):
     mine = priors.default_boxes(priors.PRESETS[name])
@@ -101,7 +101,7 @@ def test_scales_are_evenly_spaced(m, low, high):
 
 @pytest.mark.parametrize("arguments", [(0,), (2.5,), (3, 0.0), (3, 0.9, 0.2), (True,)])
 def test_scales_refuse_nonsense(arguments):
-    with pytest.raises(ValueError, match="num_maps|s_min"):
+    with pytest.raises(ValueError, match=r"num_maps|s_min"):
         priors.scales(*arguments)
 
 

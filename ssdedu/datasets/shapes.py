@@ -1,15 +1,15 @@
-"""Drawn scenes of geometric shapes: a detection data set without a download, the same everywhere from one seed.
+"""Drawn scenes of geometric shapes: a detection data set without a download, the same everywhere by its seed.
 
-Eight classes in confusable pairs (disc and ring, square and frame, diamond and triangle, plus and star), of any
-colour, stretched up to 3:1, from 8 % to 65 % of the image's side, up to 45 % covered by others, on a textured
-background with clutter. Everything random is an integer or uniform draw and everything drawn is fixed-point
-arithmetic, so that machines agree to the byte.
+Eight classes in confusable pairs (disc and ring, square and frame, diamond and triangle, plus and star), of
+any colour, stretched up to 3:1, from 8 % to 65 % of the image's side, up to 45 % covered by others, on a
+textured background with clutter. Everything random is an integer or uniform draw and everything drawn is
+fixed-point arithmetic, so that machines agree to the byte.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,10 +24,13 @@ SIZE_PX = 128
 MAX_OBJECTS = 8
 SIDE_RANGE = (0.08, 0.65)  # sqrt(width * height) of an object over the image's side, log-uniform
 MAX_RATIO = 3.0
-MAX_TILT = math.radians(15)
+_PLAIN_RATIO = 1.3
+_ELONGATED = 0.4  # share of the objects whose ratio is drawn up to MAX_RATIO
+MAX_TILT = math.radians(12)
 MAX_COVERED = 0.45
 _MARGIN_PX = 1
-_MIN_CONTRAST = 48
+_MIN_CONTRAST = 120  # from the background's colour, over the three channels together
+_RIM = 0.35  # brightness of an object's rim
 _TRIES = 30
 _FIXED = 4  # fractional bits of a vertex
 
@@ -77,7 +80,7 @@ def _fixed(contours: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.round((c - 0.5) * (1 << _FIXED)).astype(np.int32) for c in contours]
 
 
-def _fill(canvas: np.ndarray, contours: list[np.ndarray], color: Sequence[int], smooth: bool = True) -> None:
+def _fill(canvas: np.ndarray, contours: list[np.ndarray], color: Iterable[int], smooth: bool = True) -> None:
     cv2.fillPoly(canvas, contours, tuple(map(int, color)), cv2.LINE_AA if smooth else cv2.LINE_8, _FIXED)
 
 
@@ -86,10 +89,11 @@ def _between(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def _random_box(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A box in pixels: side log-uniform, ratio log-uniform in 1/3 .. 3, anywhere inside the image."""
+    """A box in pixels, anywhere: side and ratio log-uniform, the ratio mostly in 1/1.3 .. 1.3, else 1/3 .. 3."""
     room = SIZE_PX - 2 * _MARGIN_PX
     side = SIZE_PX * SIDE_RANGE[0] * (SIDE_RANGE[1] / SIDE_RANGE[0]) ** rng.random()
-    root = MAX_RATIO ** (_between(rng, -0.5, 0.5))
+    ratio = MAX_RATIO if rng.random() < _ELONGATED else _PLAIN_RATIO
+    root = ratio ** _between(rng, -0.5, 0.5)
     width, height = min(side * root, room), min(side / root, room)
     x = _MARGIN_PX + (room - width) * rng.random()
     y = _MARGIN_PX + (room - height) * rng.random()
@@ -100,9 +104,10 @@ def _background(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A texture (S, S, 3) of two layers of smooth noise round a base colour, and that colour."""
     base = rng.integers(40, 216, 3)
     canvas = np.tile(base, (SIZE_PX, SIZE_PX, 1)).astype(np.int16)
-    for cells, strength in ((5, 28), (32, 14)):
+    for cells, strength in ((5, 24), (32, 10)):
         grid = rng.integers(0, 2 * strength, (cells, cells, 3), dtype=np.uint8)
-        canvas += cv2.resize(grid, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR_EXACT)
+        noise: np.ndarray = cv2.resize(grid, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR_EXACT)
+        canvas += noise
         canvas -= strength
     return np.clip(canvas, 0, 255).astype(np.uint8), base
 
@@ -117,15 +122,24 @@ def _clutter(canvas: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _object_color(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
-    """Any colour that stands out from the background in at least one channel."""
+    """Any colour that stands out from the background."""
     while True:
         color = rng.integers(0, 256, 3)
-        if np.abs(color - base).max() >= _MIN_CONTRAST:
+        if np.abs(color - base).sum() >= _MIN_CONTRAST:
             return color
 
 
-def _place(owner: np.ndarray, full: list[int], rng: np.random.Generator, name: str) -> list[np.ndarray] | None:
-    """Contours of one more object that leaves every earlier one visible enough, or None; marks owner (S, S)."""
+def _paint(canvas: np.ndarray, contours: list[np.ndarray], color: np.ndarray) -> None:
+    """An object: its area in one colour, its rim in a darker shade of it."""
+    _fill(canvas, contours, color)
+    rim = tuple(map(int, color * _RIM))
+    cv2.polylines(canvas, contours, True, rim, 1, cv2.LINE_AA, _FIXED)
+
+
+def _place(
+    owner: np.ndarray, full: list[int], rng: np.random.Generator, name: str
+) -> list[np.ndarray] | None:
+    """Contours of one more object that leaves the others visible enough, or None; marks owner (S, S)."""
     for _ in range(_TRIES):
         contours = _fixed(outline(name, _between(rng, -MAX_TILT, MAX_TILT), _random_box(rng)))
         attempt = owner.copy()
@@ -153,17 +167,19 @@ def draw_scene(seed: int, index: int = 0) -> Sample:
     rng = np.random.default_rng([seed, index])
     canvas, base = _background(rng)
     _clutter(canvas, rng)
-    owner, full, labels = np.zeros((SIZE_PX, SIZE_PX), np.uint8), [], []
+    owner = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
+    full: list[int] = []
+    labels: list[int] = []
     for _ in range(rng.integers(1, MAX_OBJECTS + 1)):
         label = int(rng.integers(1, len(CLASSES) + 1))
         contours = _place(owner, full, rng, CLASSES[label - 1])
         if contours is not None:
-            _fill(canvas, contours, _object_color(rng, base))
+            _paint(canvas, contours, _object_color(rng, base))
             labels.append(label)
-    canvas = cv2.add(canvas, rng.integers(0, 13, canvas.shape, dtype=np.uint8))
+    canvas = cv2.add(canvas, rng.integers(0, 9, canvas.shape, dtype=np.uint8))
     boxes_px = np.array([_visible_box(owner, i + 1) for i in range(len(labels))], np.float32)
     difficult = np.zeros(len(labels), bool)
-    return Sample(canvas, boxes_px / SIZE_PX, np.array(labels, np.int64), difficult, f"scene {seed}-{index}")
+    return Sample(canvas, boxes_px / SIZE_PX, np.array(labels, np.int64), difficult, f"scene-{seed}-{index}")
 
 
 class Shapes:
@@ -201,5 +217,3 @@ class Shapes:
         from ssdedu.datasets.voc import write_voc
 
         write_voc(folder, self, self.classes, split)
-
-

@@ -1,0 +1,40 @@
+# The two commands that do everything: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+
+.PHONY: demo test test-fast lint notebooks lab coverage clean
+.DEFAULT_GOAL := demo
+
+# Installed once, and again when what is needed changes.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+demo: .venv/installed
+	$(RUN) -m ssdedu demo
+
+test: lint test-fast notebooks
+	$(RUN) -m pytest -m slow
+
+test-fast: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
+
+notebooks: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+
+lint: .venv/installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+coverage: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --cov=ssdedu --cov-report=term-missing:skip-covered
+
+lab: .venv/installed
+	$(RUN) -m jupyter lab notebooks
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,262 @@
+"""The command line: ssdedu demo / train / evaluate / detect / priors / check-data / solution."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssdedu import __version__
+
+if TYPE_CHECKING:
+    from ssdedu.evaluate import Evaluation
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for findings, 2 for a user's mistake, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except (ValueError, OSError, RuntimeError) as error:
+        if options.traceback:
+            raise
+        print(f"ssdedu: {_message(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nssdedu: interrupted; `--resume` goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+
+
+def _message(error: BaseException) -> str:
+    """The error's own words: the last line where a worker process wraps them in its traceback."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if lines[0].startswith("Caught ") else "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ssdedu", description="SSD (Single Shot MultiBox Detector): learn it, train it, use it."
+    )
+    parser.add_argument("--version", action="version", version=f"ssdedu {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_demo, _train, _evaluate, _detect, _priors, _check_data, _solution):
+        add(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    about: str,
+) -> argparse.ArgumentParser:
+    formatter = argparse.ArgumentDefaultsHelpFormatter
+    parser = commands.add_parser(name, help=about, description=about, formatter_class=formatter)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """300 or 500x300 as (width, height)."""
+    try:
+        numbers = [int(part) for part in text.lower().split("x")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"must be a side or WIDTHxHEIGHT in pixels, got {text!r}")
+    return numbers[0], numbers[-1]
+
+
+def _demo(commands: argparse._SubParsersAction) -> None:
+    p = _command(
+        commands, "demo", _run_demo, "draw scenes, train the small SSD on them, measure it and show it"
+    )
+    p.add_argument("--out", default="runs/demo", help="folder for the results")
+    p.add_argument("--seed", type=int, default=0, help="names scenes, augmentation and initial weights")
+    p.add_argument("--steps", type=_positive, help="fewer or more training steps than the recipe's")
+    p.add_argument("--one-map", action="store_true", help="predict from one feature map only, for comparison")
+    p.add_argument("--fresh", action="store_true", help="start anew even if the same run is done already")
+
+
+def _run_demo(options: argparse.Namespace) -> None:
+    from ssdedu.demo import Demo, run
+
+    demo = Demo(options.seed)
+    demo = demo.one_map() if options.one_map else demo
+    demo = demo.short(options.steps) if options.steps else demo
+    metrics = run(demo, options.out, options.fresh)
+    out = Path(options.out)
+    print(f"\nmAP {metrics['mean_ap']:.3f} (VOC07, 11 points, IoU 0.5) on scenes never seen in training")
+    print(f"trained in {metrics['seconds']['training']:.0f} s; everything is in {out}")
+    print(f"next: open {out / 'index.html'} in a browser, then notebooks/02_default_boxes.ipynb")
+
+
+def _data_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "folder", help="VOC-layout folder: Annotations/, JPEGImages/, ImageSets/Main/ where there are splits"
+    )
+    p.add_argument(
+        "--skip-bad", action="store_true", help="leave out broken objects and images, and list them"
+    )
+
+
+def _train(commands: argparse._SubParsersAction) -> None:
+    p = _command(commands, "train", _run_train, "train a detector on a VOC-layout folder and report its mAP")
+    _data_options(p)
+    p.add_argument("--detector", default="small", help="shapes, small, ssd300, ssd512 or ssd300-bn")
+    p.add_argument(
+        "--size", type=_size, help="input of the network in pixels, 300 or 500x300; default: the detector's"
+    )
+    p.add_argument(
+        "--split", help="split to train on; default: trainval, else train, else 80 %% of the images"
+    )
+    p.add_argument("--test-split", help="split to measure on; default: test, else val, else the other 20 %%")
+    p.add_argument("--out", default="runs/train", help="folder for checkpoint, log and metrics")
+    p.add_argument("--steps", type=_positive, help="training steps; default: the detector's recipe")
+    p.add_argument("--batch-size", type=_positive, help="images a step")
+    p.add_argument("--lr", type=float, help="learning rate")
+    p.add_argument("--warmup", type=int, help="steps in which the rate rises")
+    p.add_argument("--clip-norm", type=float, help="largest norm of the gradient")
+    p.add_argument("--workers", type=int, help="processes that load and augment; default: all cores but two")
+    p.add_argument("--seed", type=int, help="names order, augmentation and initial weights")
+    p.add_argument("--device", default="auto", help="cpu, cuda, or auto for a GPU where there is one")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+
+
+def _run_train(options: argparse.Namespace) -> None:
+    from ssdedu.workshop import train_on_folder
+
+    evaluation = train_on_folder(
+        options.folder,
+        options.out,
+        detector=options.detector,
+        size_px=options.size,
+        splits=(options.split, options.test_split),
+        device=options.device,
+        skip_bad=options.skip_bad,
+        resume=options.resume,
+        changes={
+            "iterations": options.steps,
+            **{
+                k: getattr(options, k) for k in ("batch_size", "lr", "warmup", "clip_norm", "workers", "seed")
+            },
+        },
+    )
+    _print_evaluation(evaluation)
+    print(
+        f"detector: {Path(options.out) / 'last.pt'}; next: ssdedu detect PICTURE --checkpoint {options.out}/last.pt"
+    )
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    width = max(map(len, evaluation.classes))
+    for curve, ap in zip(evaluation.curves, evaluation.ap, strict=True):
+        print(f"{curve.name:{width}}  AP {ap:.3f}  objects {curve.num_objects}")
+    print(f"mAP {evaluation.mean_ap:.3f} ({evaluation.metric}, IoU {evaluation.iou_threshold:g})")
+
+
+def _evaluate(commands: argparse._SubParsersAction) -> None:
+    p = _command(commands, "evaluate", _run_evaluate, "measure a trained detector on a VOC-layout folder")
+    p.add_argument("checkpoint", help="last.pt of a training run")
+    _data_options(p)
+    p.add_argument("--split", help="split to measure on; default: test, else val, else all images")
+    p.add_argument(
+        "--metric", choices=("voc07", "area"), default="voc07", help="11 points, or area under the curve"
+    )
+    p.add_argument("--comp3", help="folder for result files in VOC's comp3 format")
+    p.add_argument("--json", help="file for the numbers")
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    from ssdedu.workshop import evaluate_on_folder
+
+    evaluation = evaluate_on_folder(
+        options.checkpoint,
+        options.folder,
+        options.split,
+        options.metric,
+        skip_bad=options.skip_bad,
+        comp3=options.comp3,
+        report=options.json,
+    )
+    _print_evaluation(evaluation)
+
+
+def _detect(commands: argparse._SubParsersAction) -> None:
+    p = _command(commands, "detect", _run_detect, "look for objects in pictures; writes pictures and JSON")
+    p.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    p.add_argument(
+        "--checkpoint", default="runs/demo/last.pt", help="detector; `ssdedu demo` makes the default one"
+    )
+    p.add_argument("--out", default="runs/detect", help="folder for the results")
+    p.add_argument("--score", type=float, default=0.5, help="smallest score that is drawn and written")
+
+
+def _run_detect(options: argparse.Namespace) -> None:
+    from ssdedu.workshop import detect_in_files
+
+    for path, found, names in detect_in_files(options.images, options.checkpoint, options.out, options.score):
+        listing = ", ".join(f"{n} {float(s):.2f}" for n, s in zip(names, found.scores, strict=True))
+        print(f"{path}: {listing or 'nothing above the score'}")
+
+
+def _priors(commands: argparse._SubParsersAction) -> None:
+    p = _command(commands, "priors", _run_priors, "print a detector's default boxes as a table")
+    p.add_argument(
+        "name", nargs="?", default="SSD300_VOC", help="a description, such as SSD300_VOC; 'all' for all"
+    )
+
+
+def _run_priors(options: argparse.Namespace) -> None:
+    from ssdedu import priors
+
+    known = {name.lower(): config for name, config in priors.PRESETS.items()}
+    name = options.name.lower()
+    if name != "all" and name not in known:
+        raise ValueError(f"no description is called {options.name!r}; known: {', '.join(priors.PRESETS)}")
+    chosen = known.values() if name == "all" else [known[name]]
+    print("\n\n".join(priors.table(config) for config in chosen))
+
+
+def _check_data(commands: argparse._SubParsersAction) -> None:
+    p = _command(
+        commands, "check-data", _run_check_data, "read a VOC-layout folder and list all that is wrong with it"
+    )
+    p.add_argument("folder", help="VOC-layout folder")
+    p.add_argument("--split", help="split to read; default: all images")
+    p.add_argument("--no-decode", action="store_true", help="do not decode the pictures: faster, finds less")
+
+
+def _run_check_data(options: argparse.Namespace) -> int:
+    from ssdedu.datasets.voc import check_folder
+
+    report = check_folder(options.folder, options.split, decode=not options.no_decode)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _solution(commands: argparse._SubParsersAction) -> None:
+    p = _command(commands, "solution", _run_solution, "print the solution of one of the course's exercises")
+    p.add_argument("name", help='the exercise\'s name, as in check("name", ...)')
+
+
+def _run_solution(options: argparse.Namespace) -> None:
+    from ssdedu.course import solution_text
+
+    print(solution_text(options.name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Recipes: a detector's description, its base and the settings that train it, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ssdedu import priors
+from ssdedu.augment import Augment
+from ssdedu.model import SSD, fit_config
+from ssdedu.priors import Config
+from ssdedu.train import Settings, build
+
+__all__ = ["RECIPES", "Recipe", "recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `ssdedu train` needs besides the data: description, base network, settings, input size by default."""
+
+    config: Config
+    base: str
+    settings: Settings
+    about: str
+
+    def sized(self, width_px: int, height_px: int) -> Recipe:
+        """The same recipe for another input size; raises ValueError where it is too small."""
+        if (width_px, height_px) == (self.config.width_px, self.config.height_px):
+            return self
+        return replace(self, config=fit_config(self.config, width_px, height_px, self.base))
+
+    def model(self, num_classes: int, seed: int) -> SSD:
+        """An untrained network for C = num_classes, drawn from `seed`."""
+        return build(lambda: SSD(self.config, num_classes, self.base), seed)
+
+    def augmentation(self) -> Augment:
+        """The original's training transform for this input size."""
+        return Augment(self.config.width_px, self.config.height_px)
+
+
+SMALL = Settings(
+    iterations=1400,
+    optimizer="adamw",
+    lr=5e-3,
+    weight_decay=5e-4,
+    bias_factor=1.0,
+    schedule="cosine",
+    warmup=100,
+    save_every=350,
+)
+SCRATCH = replace(SMALL, iterations=40_000, lr=1e-3, warmup=1000, clip_norm=10.0, save_every=1000)
+RECIPES = {
+    "shapes": Recipe(priors.SHAPES128, "small", SMALL, "the small net at 128 x 128, as the demo trains it"),
+    "small": Recipe(
+        fit_config(priors.SHAPES128.replace(name="SMALL"), 192, 192, "small"),
+        "small",
+        SMALL,
+        "the small net at 192 x 192, minutes on a laptop's CPU",
+    ),
+    "ssd300": Recipe(
+        priors.SSD300_VOC, "vgg16", Settings(), "the paper's SSD300 with its schedule for VOC07+12"
+    ),
+    "ssd512": Recipe(
+        priors.SSD512_VOC, "vgg16", Settings(), "the paper's SSD512 with its schedule for VOC07+12"
+    ),
+    "ssd300-bn": Recipe(
+        priors.SSD300_VOC, "vgg16_bn", SCRATCH, "SSD300 with batch normalisation, from scratch on a GPU"
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name; raises ValueError that lists the names."""
+    if name not in RECIPES:
+        raise ValueError(f"no detector is called {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssdedu.comp3 import read_comp3, write_comp3
+from ssdedu.evaluate import DetectionArrays, evaluate_voc
+from ssdedu.sample import Truth
+
+CLASSES = ("cat", "dog", "cow")
+SIZE = np.array([64, 32, 64, 32])  # width and height: powers of two, so that fractions of them are exact
+
+
+def truth(boxes_px=(), labels=None, difficult=None, name="a", size=SIZE):
+    number = len(boxes_px)
+    return Truth(
+        (np.reshape(np.asarray(boxes_px, np.float32), (-1, 4)) / size).astype(np.float32),
+        np.asarray([1] * number if labels is None else labels, np.int64),
+        np.asarray([False] * number if difficult is None else difficult, bool),
+        int(size[0]),
+        int(size[1]),
+        name,
+    )
+
+
+def detections(boxes_px=(), scores=(), labels=None, size=SIZE):
+    labels = [1] * len(boxes_px) if labels is None else labels
+    boxes = np.reshape(np.asarray(boxes_px, np.float32), (-1, 4)) / size
+    return DetectionArrays(
+        boxes.astype(np.float32), np.asarray(scores, np.float32), np.asarray(labels, np.int64)
+    )
+
+
+@st.composite
+def boxes(draw, number):
+    """Whole pixels in a small corner, where they often meet; some without width or height."""
+    corners = draw(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=number, max_size=number))
+    return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
+
+
+@st.composite
+def an_image(draw):
+    objects, found = draw(st.integers(0, 4)), draw(st.integers(0, 7))
+
+    def several(strategy, number):
+        return draw(st.lists(strategy, min_size=number, max_size=number))
+
+    labels = st.sampled_from([1, 1, 1, 2])
+    scores = several(st.sampled_from([0.1, 0.5, 0.7, 0.9]), found)
+    return (
+        truth(draw(boxes(objects)), several(labels, objects), several(st.booleans(), objects)),
+        detections(draw(boxes(found)), scores, several(labels, found)),
+    )
+
+
+def test_comp3_as_text(tmp_path):
+    size = np.array([500, 375, 500, 375])
+    found = [detections([(250, 0, 500, 187.5)], [0.25], [2], size=size)]
+    paths = write_comp3(tmp_path / "new", found, [truth(name="000005", size=size)], CLASSES)
+    assert [path.name for path in paths] == [f"comp3_det_test_{name}.txt" for name in CLASSES]
+    assert paths[1].read_text() == "000005 0.25 250.000000 0.000000 500.000000 187.500000\n"
+    assert paths[0].read_text() == paths[2].read_text() == ""
+    assert sorted((tmp_path / "new").iterdir()) == sorted(paths)
+
+
+@settings(deadline=None, max_examples=25)
+@given(images=st.lists(an_image(), max_size=3))
+def test_comp3_comes_back_with_the_same_result(tmp_path_factory, images):
+    truths = [Truth(**{**vars(pair[0]), "name": f"{i:06d}"}) for i, pair in enumerate(images)]
+    found = [pair[1] for pair in images]
+    folder = tmp_path_factory.mktemp("comp3")
+    write_comp3(folder, found, truths, CLASSES, prefix="comp4_")
+    back = read_comp3(folder, truths, CLASSES, prefix="comp4_")
+    for before, after in zip(found, back, strict=True):
+        order = np.argsort(before.labels, kind="stable")
+        assert np.array_equal(after.labels, before.labels[order])
+        assert np.array_equal(after.scores.astype(np.float32), before.scores[order])
+        assert np.array_equal(after.boxes_xyxy, before.boxes_xyxy[order])
+    expected = evaluate_voc(found, truths, CLASSES).ap
+    assert np.array_equal(evaluate_voc(back, truths, CLASSES).ap, expected, equal_nan=True)
+
+
+def test_comp3_keeps_scores_apart(tmp_path):
+    scores = [0.7, np.nextafter(np.float32(0.7), np.float32(1)), 1e-7]
+    found = [detections([(0, 0, 9, 9)] * 3, scores)]
+    write_comp3(tmp_path, found, [truth()], ["cat"])
+    (back,) = read_comp3(tmp_path, [truth()], ["cat"])
+    assert np.array_equal(back.scores.astype(np.float32), found[0].scores)
+
+
+def test_comp3_keeps_the_old_file_when_writing_fails(tmp_path, monkeypatch):
+    (path,) = write_comp3(tmp_path, [detections()], [truth()], ["cat"])
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_comp3(tmp_path, [detections([(0, 0, 9, 9)], [0.5])], [truth()], ["cat"])
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a 0.5 1 2 3", r"cat\.txt:2: expected `image_id score"),
+        ("a 0.5 1 2 3 4 5", r"cat\.txt:2: expected"),
+        ("a high 1 2 3 4", r"cat\.txt:2: expected"),
+        ("a nan 1 2 3 4", r"cat\.txt:2: expected"),
+        ("z 0.5 1 2 3 4", r"cat\.txt:2: image_id 'z' is not among"),
+    ],
+)
+def test_bad_comp3_names_file_and_line(tmp_path, line, message):
+    (tmp_path / "comp3_det_test_cat.txt").write_text(f"a 0.5 1 2 3 4\n{line}\n")
+    with pytest.raises(ValueError, match=message):
+        read_comp3(tmp_path, [truth()], ["cat"])
+
+
+def test_comp3_may_hold_empty_lines(tmp_path):
+    (tmp_path / "comp3_det_test_cat.txt").write_text("a 0.5 16 8 32 32\r\n\r\n")
+    (back,) = read_comp3(tmp_path, [truth()], ["cat"])
+    assert back.boxes_xyxy.tolist() == [[0.25, 0.25, 0.5, 1]]
+
+
+def test_comp3_needs_files_and_plain_names(tmp_path):
+    with pytest.raises(ValueError, match=r"comp3_det_test_cat\.txt: no such file"):
+        read_comp3(tmp_path, [truth()], ["cat"])
+    with pytest.raises(ValueError, match=r"'a b'.*without blanks"):
+        write_comp3(tmp_path, [detections()], [truth(name="a b")], ["cat"])
+    with pytest.raises(ValueError, match="'a' belongs to several images"):
+        write_comp3(tmp_path, [detections()] * 2, [truth()] * 2, ["cat"])
+    with pytest.raises(ValueError, match="'x/y' cannot be part of a file name"):
+        write_comp3(tmp_path, [detections()], [truth()], ["x/y"])
+
+
+def test_needs_no_torch():
+    code = "import sys, ssdedu.comp3; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
