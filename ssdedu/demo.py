@@ -37,7 +37,7 @@ class Demo:
     """What the demo does: how many scenes it draws, from which seed, and the recipe it trains by."""
 
     seed: int = 0
-    num_train: int = 2000
+    num_train: int = 4000
     num_held_out: int = 400
     recipe: Recipe = RECIPES["shapes"]
 

@@ -123,12 +123,17 @@ class VGG16(Base):
 class SmallBase(Base):
     """A base for a laptop: four blocks of convolution and batch normalisation, tapped at strides 8 and 16."""
 
-    def __init__(self, widths: Sequence[int] = (24, 48, 96, 128)) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 48, 96, 128)) -> None:
         super().__init__()
         a, b, c, d = widths
         conv = partial(_conv, norm=True, padding=1)
         self.to_stride8 = nn.Sequential(
-            *conv(3, a, stride=2), *conv(a, b, stride=2), *conv(b, b), *conv(b, c, stride=2), *conv(c, c)
+            *conv(3, a, stride=2),
+            *conv(a, b, stride=2),
+            *conv(b, b),
+            *conv(b, b),
+            *conv(b, c, stride=2),
+            *conv(c, c),
         )
         self.to_stride16 = nn.Sequential(*conv(c, d, stride=2), *conv(d, d))
         self.channels = (c, d)

@@ -124,7 +124,7 @@ def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     for group in groups:
         group["full_lr"] = group["lr"]
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=True)
     return torch.optim.SGD(groups, momentum=settings.momentum)
 
 

@@ -86,9 +86,8 @@ class VOCFolder:
     def _complain(self, on_error: str) -> None:
         errors, notes = len(self.report.errors), len(self.report.notes)
         if on_error == "raise" and errors:
-            hint = (
-                f'({errors} such findings; `ssdedu check-data` lists them, on_error="skip" leaves them out)'
-            )
+            remedy = 'on_error="skip" or --skip-bad leaves them out'
+            hint = f"({errors} such findings; `ssdedu check-data` lists them, {remedy})"
             raise_first(self.report.errors, hint)
         if not self._items:
             raise ValueError(f"{self.name}: there is no image that can be used; `ssdedu check-data` says why")
