@@ -45,7 +45,7 @@ class Recipe:
 SMALL = Settings(
     iterations=2200,
     optimizer="adamw",
-    lr=1e-2,
+    lr=8e-3,
     weight_decay=0.05,
     bias_factor=1.0,
     schedule="cosine",
