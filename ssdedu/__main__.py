@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ssdedu: {_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nssdedu: interrupted; `--resume` goes on from the last checkpoint.", file=sys.stderr)
+        print(f"\nssdedu: interrupted{options.interrupted(options)}", file=sys.stderr)
         return 130
 
 
@@ -49,16 +49,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that are values."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return (
+            action.help
+            if action.default is None or action.default is False
+            else super()._get_help_string(action)
+        )
+
+
 def _command(
     commands: argparse._SubParsersAction,
     name: str,
     run: Callable[[argparse.Namespace], int | None],
     about: str,
 ) -> argparse.ArgumentParser:
-    formatter = argparse.ArgumentDefaultsHelpFormatter
-    parser = commands.add_parser(name, help=about, description=about, formatter_class=formatter)
-    parser.set_defaults(command=run)
+    parser = commands.add_parser(name, help=about, description=about, formatter_class=_Help)
+    parser.set_defaults(command=run, interrupted=lambda options: "")
     return parser
+
+
+def _not_negative(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {text}")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -83,8 +100,14 @@ def _demo(commands: argparse._SubParsersAction) -> None:
     p = _command(
         commands, "demo", _run_demo, "draw scenes, train the small SSD on them, measure it and show it"
     )
-    p.add_argument("--out", default="runs/demo", help="folder for the results")
-    p.add_argument("--seed", type=int, default=0, help="names scenes, augmentation and initial weights")
+    p.set_defaults(interrupted=_demo_interrupted)
+    p.add_argument(
+        "--out",
+        help="folder for the results; default: runs/demo, for another seed and so on runs/demo-seed1 ...",
+    )
+    p.add_argument(
+        "--seed", type=_not_negative, default=0, help="names scenes, augmentation and initial weights"
+    )
     p.add_argument("--steps", type=_positive, help="fewer or more training steps than the recipe's")
     p.add_argument("--one-map", action="store_true", help="predict from one feature map only, for comparison")
     p.add_argument("--fresh", action="store_true", help="start anew even if the same run is done already")
@@ -96,24 +119,54 @@ def _run_demo(options: argparse.Namespace) -> None:
     demo = Demo(options.seed)
     demo = demo.one_map() if options.one_map else demo
     demo = demo.short(options.steps) if options.steps else demo
-    metrics = run(demo, options.out, options.fresh)
-    out = Path(options.out)
+    out = _demo_folder(options)
+    metrics = run(demo, out, options.fresh)
     print(f"\nmAP {metrics['mean_ap']:.3f} (VOC07, 11 points, IoU 0.5) on scenes never seen in training")
     print(f"trained in {metrics['seconds']['training']:.0f} s; everything is in {out}")
     print(f"next: open {out / 'index.html'} in a browser, then notebooks/02_default_boxes.ipynb")
 
 
+def _demo_folder(options: argparse.Namespace) -> Path:
+    """--out, or a folder of its own for each kind of demo, so that none takes the place of another."""
+    if options.out:
+        return Path(options.out)
+    kinds = ["one-map"] if options.one_map else []
+    kinds += [f"seed{options.seed}"] if options.seed else []
+    kinds += [f"steps{options.steps}"] if options.steps else []
+    return Path("runs", "-".join(["demo", *kinds]))
+
+
+def _demo_interrupted(options: argparse.Namespace) -> str:
+    return (
+        "; the same command" + (" without --fresh" if options.fresh else "") + " goes on from what is saved."
+    )
+
+
 def _data_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "folder", help="VOC-layout folder: Annotations/, JPEGImages/, ImageSets/Main/ where there are splits"
+        "--skip-bad",
+        action="store_true",
+        help="leave out broken objects and images, and list them; decodes every image first",
     )
-    p.add_argument(
-        "--skip-bad", action="store_true", help="leave out broken objects and images, and list them"
-    )
+    _device_option(p)
+
+
+def _device_option(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--device", default="auto", help="cpu, cuda, or auto for a GPU where there is one")
+
+
+_FOLDER = "VOC-layout folder: Annotations/, JPEGImages/, ImageSets/Main/ where there are splits"
 
 
 def _train(commands: argparse._SubParsersAction) -> None:
-    p = _command(commands, "train", _run_train, "train a detector on a VOC-layout folder and report its mAP")
+    p = _command(commands, "train", _run_train, "train a detector on VOC-layout folders and report its mAP")
+    p.set_defaults(interrupted=_train_interrupted)
+    p.add_argument(
+        "folder",
+        nargs="+",
+        metavar="FOLDER",
+        help=f"{_FOLDER}; several, as VOC2007 VOC2012, are one data set",
+    )
     _data_options(p)
     p.add_argument("--detector", default="small", help="shapes, small, ssd300, ssd512 or ssd300-bn")
     p.add_argument(
@@ -122,16 +175,20 @@ def _train(commands: argparse._SubParsersAction) -> None:
     p.add_argument(
         "--split", help="split to train on; default: trainval, else train, else 80 %% of the images"
     )
-    p.add_argument("--test-split", help="split to measure on; default: test, else val, else the other 20 %%")
+    p.add_argument(
+        "--test-split",
+        help="split to measure on, kept out of training; default: test, else val, else the other 20 %%",
+    )
     p.add_argument("--out", default="runs/train", help="folder for checkpoint, log and metrics")
     p.add_argument("--steps", type=_positive, help="training steps; default: the detector's recipe")
     p.add_argument("--batch-size", type=_positive, help="images a step")
     p.add_argument("--lr", type=float, help="learning rate")
-    p.add_argument("--warmup", type=int, help="steps in which the rate rises")
+    p.add_argument("--warmup", type=_not_negative, help="steps in which the rate rises")
     p.add_argument("--clip-norm", type=float, help="largest norm of the gradient")
-    p.add_argument("--workers", type=int, help="processes that load and augment; default: all cores but two")
-    p.add_argument("--seed", type=int, help="names order, augmentation and initial weights")
-    p.add_argument("--device", default="auto", help="cpu, cuda, or auto for a GPU where there is one")
+    p.add_argument(
+        "--workers", type=_not_negative, help="processes that load and augment; default: all cores but two"
+    )
+    p.add_argument("--seed", type=_not_negative, help="names order, augmentation and initial weights")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
 
@@ -155,9 +212,14 @@ def _run_train(options: argparse.Namespace) -> None:
         },
     )
     _print_evaluation(evaluation)
-    print(
-        f"detector: {Path(options.out) / 'last.pt'}; next: ssdedu detect PICTURE --checkpoint {options.out}/last.pt"
-    )
+    last = Path(options.out) / "last.pt"
+    print(f"detector: {last}; next: ssdedu detect PICTURE --checkpoint {last}")
+
+
+def _train_interrupted(options: argparse.Namespace) -> str:
+    if (Path(options.out) / "last.pt").is_file():
+        return "; the same command with --resume goes on from the last checkpoint."
+    return " before the first checkpoint; the same command starts anew."
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
@@ -170,8 +232,13 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 def _evaluate(commands: argparse._SubParsersAction) -> None:
     p = _command(commands, "evaluate", _run_evaluate, "measure a trained detector on a VOC-layout folder")
     p.add_argument("checkpoint", help="last.pt of a training run")
+    p.add_argument("folder", metavar="FOLDER", help=_FOLDER)
     _data_options(p)
-    p.add_argument("--split", help="split to measure on; default: test, else val, else all images")
+    p.add_argument(
+        "--split",
+        help="split to measure on; default: the images held out in training, in another folder test, else val, "
+        "else all images",
+    )
     p.add_argument(
         "--metric", choices=("voc07", "area"), default="voc07", help="11 points, or area under the curve"
     )
@@ -190,16 +257,21 @@ def _run_evaluate(options: argparse.Namespace) -> None:
         skip_bad=options.skip_bad,
         comp3=options.comp3,
         report=options.json,
+        device=options.device,
     )
     _print_evaluation(evaluation)
+
+
+_DEMO_DETECTOR = "runs/demo/last.pt"
 
 
 def _detect(commands: argparse._SubParsersAction) -> None:
     p = _command(commands, "detect", _run_detect, "look for objects in pictures; writes pictures and JSON")
     p.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
     p.add_argument(
-        "--checkpoint", default="runs/demo/last.pt", help="detector; `ssdedu demo` makes the default one"
+        "--checkpoint", default=_DEMO_DETECTOR, help="detector; `ssdedu demo` makes the default one"
     )
+    _device_option(p)
     p.add_argument("--out", default="runs/detect", help="folder for the results")
     p.add_argument("--score", type=float, default=0.5, help="smallest score that is drawn and written")
 
@@ -207,7 +279,10 @@ def _detect(commands: argparse._SubParsersAction) -> None:
 def _run_detect(options: argparse.Namespace) -> None:
     from ssdedu.workshop import detect_in_files
 
-    for path, found, names in detect_in_files(options.images, options.checkpoint, options.out, options.score):
+    if options.checkpoint == _DEMO_DETECTOR and not Path(_DEMO_DETECTOR).is_file():
+        raise ValueError(f"{_DEMO_DETECTOR}: no such file; `ssdedu demo` makes it, or name a --checkpoint")
+    results = detect_in_files(options.images, options.checkpoint, options.out, options.score, options.device)
+    for path, found, names in results:
         listing = ", ".join(f"{n} {float(s):.2f}" for n, s in zip(names, found.scores, strict=True))
         print(f"{path}: {listing or 'nothing above the score'}")
 

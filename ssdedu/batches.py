@@ -33,6 +33,22 @@ class Batch:
         boxes = [b.to(device, non_blocking=True) for b in self.boxes_xyxy]
         return Batch(images, boxes, [n.to(device, non_blocking=True) for n in self.labels], self.names)
 
+    def check(self, num_classes: int) -> None:
+        """Raises ValueError naming the image with a box of no area or not finite, or a label not 1 .. C - 1."""
+        if _sound(torch.cat(self.boxes_xyxy), torch.cat(self.labels), num_classes):
+            return
+        for name, boxes, labels in zip(self.names, self.boxes_xyxy, self.labels, strict=True):
+            if not _sound(boxes, labels, num_classes):
+                raise ValueError(
+                    f"{name}: a box without area or a label outside 1 .. {num_classes - 1} among boxes_xyxy "
+                    f"{boxes.tolist()}, labels {labels.tolist()}; `ssdedu check-data FOLDER` looks for such"
+                )
+
+
+def _sound(boxes_xyxy: Tensor, labels: Tensor, num_classes: int) -> bool:
+    area = boxes_xyxy.isfinite().all() and (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all()
+    return bool(area and (labels >= 1).all() and (labels < num_classes).all())
+
 
 def to_tensor(image: np.ndarray) -> Tensor:
     """An image (H, W, 3) uint8 as a tensor (3, H, W) uint8."""

@@ -57,6 +57,7 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
 
     Areas have no "+1" (Caffe's JaccardOverlap on normalized boxes); two boxes of zero area have IoU 0.
     """
+    a_xyxy, b_xyxy = _as_float(a_xyxy), _as_float(b_xyxy)
     x1 = torch.maximum(a_xyxy[..., :, None, 0], b_xyxy[..., None, :, 0])  # (..., N, M)
     y1 = torch.maximum(a_xyxy[..., :, None, 1], b_xyxy[..., None, :, 1])
     x2 = torch.minimum(a_xyxy[..., :, None, 2], b_xyxy[..., None, :, 2])
@@ -64,6 +65,10 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     inter = x2.sub_(x1).clamp_(min=0).mul_(y2.sub_(y1).clamp_(min=0))
     union = area(a_xyxy)[..., :, None] + area(b_xyxy)[..., None, :] - inter
     return inter / union.clamp_(min=torch.finfo(union.dtype).tiny)
+
+
+def _as_float(numbers: Tensor) -> Tensor:
+    return numbers if numbers.is_floating_point() else numbers.float()
 
 
 def check_boxes(boxes_xyxy: Tensor, what: str = "boxes_xyxy") -> None:
@@ -87,11 +92,12 @@ def encode(boxes_xyxy: Tensor, priors_cxcywh: Tensor, variances: Sequence[float]
     """Offsets (..., 4) that turn default boxes (..., 4) into boxes (..., 4), divided by the variances.
 
     (g_cx - d_cx) / d_w / v0, (g_cy - d_cy) / d_h / v1, log(g_w / d_w) / v2, log(g_h / d_h) / v3: Sec. 2.2
-    Eq. 2 with Caffe's prior_variance. Raises ValueError for degenerate boxes.
+    Eq. 2 with Caffe's prior_variance. Raises ValueError for degenerate boxes and default boxes.
     """
     check_boxes(boxes_xyxy)
-    v = boxes_xyxy.new_tensor(variances)
-    boxes = xyxy_to_cxcywh(boxes_xyxy)
+    check_boxes(cxcywh_to_xyxy(priors_cxcywh), "priors")
+    boxes = xyxy_to_cxcywh(_as_float(boxes_xyxy))
+    v = boxes.new_tensor(variances)
     shift = (boxes[..., :2] - priors_cxcywh[..., :2]) / priors_cxcywh[..., 2:] / v[:2]
     stretch = torch.log(boxes[..., 2:] / priors_cxcywh[..., 2:]) / v[2:]
     return torch.cat([shift, stretch], dim=-1)
@@ -102,6 +108,7 @@ def decode(offsets: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = 
 
     Nothing is clipped (Caffe clips after the suppression, see `ssdedu.detect`).
     """
+    offsets = _as_float(offsets)
     v = offsets.new_tensor(variances)
     center = offsets[..., :2] * v[:2] * priors_cxcywh[..., 2:] + priors_cxcywh[..., :2]
     half = torch.exp(offsets[..., 2:] * v[2:]) * priors_cxcywh[..., 2:] / 2

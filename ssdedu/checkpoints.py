@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from ssdedu.files import write_atomically
 from ssdedu.model import SSD
 from ssdedu.priors import Config
 
@@ -37,23 +37,6 @@ class Detector(NamedTuple):
     classes: tuple[str, ...]
 
 
-def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a file beside `path`, flush it to the disk, then put it in place of `path` at once."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def save_checkpoint(
     path: str | os.PathLike[str],
     model: SSD,
@@ -61,8 +44,12 @@ def save_checkpoint(
     step: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
     settings: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
 ) -> None:
-    """Write a detector, and where an optimizer is given all that training needs to go on, to one file."""
+    """Write a detector, and where an optimizer is given all that training needs to go on, to one file.
+
+    data: what it was trained on, as `splits.record` describes it.
+    """
     description = {
         "format": _FORMAT,
         "config": model.config.to_dict(),
@@ -70,6 +57,7 @@ def save_checkpoint(
         "num_classes": model.num_classes,
         "classes": list(classes),
         "settings": settings or {},
+        "data": data or {},
     }
     content = {
         "description": json.dumps(description),
@@ -92,9 +80,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:
-        reason = str(error).split("\n")[0]
-        what = f"not a checkpoint of `ssdedu train` or cut short ({reason})"
-        raise CheckpointError(f"{path}: {what}") from error
+        raise CheckpointError(f"{path}: not a checkpoint of `ssdedu train`, or cut short") from error
     return content
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssdedu.evaluate import DetectionArrays, DetectionsLike, describe_image, read_boxes, sizes_px
+from ssdedu.box_table import describe_image, read_boxes, sizes_px
+from ssdedu.evaluate import DetectionArrays, DetectionsLike
+from ssdedu.files import write_atomically
 from ssdedu.sample import Truth
 
 __all__ = ["read_comp3", "write_comp3"]
@@ -38,7 +40,7 @@ def write_comp3(
             "{} {:.9g} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(names[image], *numbers)
             for image, numbers in zip(found.image[rows], values, strict=True)
         ]
-        _write_atomically(path, "".join(lines))
+        write_atomically(path, "".join(lines).encode())
     return paths
 
 
@@ -82,15 +84,6 @@ def _result_paths(folder: str | os.PathLike[str], prefix: str, classes: Sequence
         if set(name) & set("/\\\0"):
             raise ValueError(f"classes: {name!r} cannot be part of a file name")
     return [Path(folder) / f"{prefix}{name}.txt" for name in classes]
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _parse(line: str, images: dict[str, int], where: str) -> tuple[int, list[float]]:

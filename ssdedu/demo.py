@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from ssdedu import checkpoints, plots, priors
 from ssdedu.datasets.shapes import Shapes
 from ssdedu.detect import Detections
 from ssdedu.evaluate import Evaluation, evaluate_voc, recall_by_size
+from ssdedu.files import write_atomically
 from ssdedu.inference import detect_dataset
 from ssdedu.recipes import RECIPES, Recipe
 from ssdedu.sample import Truth
-from ssdedu.train import CHECKPOINT, LOG, read_log, train
+from ssdedu.train import CHECKPOINT, LOG, Settings, check_same_run, read_log, train
 
 __all__ = ["Demo", "run"]
 
@@ -57,7 +58,7 @@ class Demo:
 
     def short(self, steps: int) -> Demo:
         """The same with fewer training steps."""
-        settings = replace(self.recipe.settings, iterations=steps)
+        settings = self.recipe.settings.shortened(steps)
         return replace(self, recipe=replace(self.recipe, settings=settings))
 
     def description(self) -> dict[str, Any]:
@@ -115,7 +116,8 @@ def _train(
     demo: Demo, model: Any, training: Shapes, folder: Path, fresh: bool, say: Callable[[str], object]
 ) -> dict[str, float]:
     settings = replace(demo.recipe.settings, seed=demo.seed)
-    resume = not fresh and _can_resume(folder, settings.to_dict(), demo.recipe.config.to_dict())
+    network = {**demo.recipe.config.to_dict(), "base": demo.recipe.base}
+    resume = not fresh and _can_resume(folder / CHECKPOINT, settings, network, training.classes)
     if resume:
         say(f"{folder}: going on from the checkpoint of a run that was cut.")
     start, cpu = time.perf_counter(), time.process_time()
@@ -129,12 +131,12 @@ def _train(
     }
 
 
-def _can_resume(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> bool:
+def _can_resume(path: Path, settings: Settings, network: dict[str, Any], classes: Sequence[str]) -> bool:
     try:
-        about = checkpoints.load_checkpoint(folder / CHECKPOINT)["description"]
+        check_same_run(path, checkpoints.load_checkpoint(path)["description"], settings, network, classes)
     except checkpoints.CheckpointError:
         return False
-    return about["settings"] == settings and about["config"] == json.loads(json.dumps(config))
+    return True
 
 
 def _metrics(
@@ -173,9 +175,9 @@ def _write(
     picture = plots.gallery([held_out[i] for i in shown], [found[i] for i in shown], held_out.classes)
     plots.save(picture, folder / "gallery.png")
     page = _page(metrics, demo.recipe.config.name)
-    checkpoints.write_atomically(folder / PAGE, lambda f: f.write(page.encode()))
+    write_atomically(folder / PAGE, lambda f: f.write(page.encode()))
     text = json.dumps(metrics, indent=1)
-    checkpoints.write_atomically(folder / METRICS, lambda f: f.write(text.encode()))
+    write_atomically(folder / METRICS, lambda f: f.write(text.encode()))
 
 
 def _page(metrics: dict[str, Any], config_name: str) -> str:

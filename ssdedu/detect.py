@@ -12,7 +12,7 @@ from ssdedu import boxes as box_ops
 
 __all__ = ["Detections", "detect"]
 
-_ROWS_AT_ONCE = 160 * 400 * 400  # IoU entries held in memory: 8 images of 20 classes, 400 candidates each
+_IOUS_AT_ONCE = 20 * 400 * 400  # entries of IoU tables held in memory: 20 classes of 400 candidates
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,12 @@ def detect(
     Caffe's DetectionOutputLayer (Sec. 3, "Inference" in 3.7): softmax; per class the candidates_per_class
     best scores above score_threshold; greedy suppression of IoU > iou_threshold on unclipped boxes; the
     max_detections best of the image over all classes; boxes clipped to the image at the very end. Equal
-    scores go in order of the default boxes. Raises ValueError where the shapes do not fit.
+    scores go in order of the default boxes. Raises ValueError where the shapes do not fit or a number is
+    not finite.
     """
     _check_shapes(offsets, logits, priors_cxcywh)
+    _check_options(candidates_per_class, max_detections)
+    _check_finite(offsets=offsets, logits=logits)
     scores = logits.float().softmax(-1)[..., 1:].transpose(1, 2)  # (B, C - 1, P)
     boxes_xyxy = box_ops.decode(offsets.float(), priors_cxcywh, variances)  # (B, P, 4)
     scores, index = _candidates(scores, candidates_per_class, score_threshold)  # (B, C - 1, K)
@@ -78,18 +81,33 @@ def _check_shapes(offsets: Tensor, logits: Tensor, priors: Tensor) -> None:
         )
 
 
+def _check_options(candidates_per_class: int, max_detections: int) -> None:
+    for name, value in (("candidates_per_class", candidates_per_class), ("max_detections", max_detections)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+
+
+def _check_finite(**outputs: Tensor) -> None:
+    for name, values in outputs.items():
+        if not values.isfinite().all():
+            raise ValueError(f"{name} are not all finite: the weights are broken; take an earlier checkpoint")
+
+
 def _candidates(scores: Tensor, most: int, threshold: float) -> tuple[Tensor, Tensor]:
     """The best scores (B, C - 1, K) and their default boxes, best first; K no larger than any class needs."""
     passed = int((scores > threshold).sum(-1).max()) if scores.numel() else 0
-    top, index = scores.topk(min(most, passed), dim=-1, sorted=False)
-    index, by_index = index.sort(dim=-1)
-    top, by_score = top.gather(-1, by_index).sort(dim=-1, descending=True, stable=True)
-    return top, index.gather(-1, by_score)
+    last = scores.shape[-1] - 1
+    backwards = torch.arange(last, -1, -1, device=scores.device)
+    keys = (
+        scores.contiguous().view(torch.int32).long() << 32
+    ) | backwards  # positive floats sort as integers
+    index = last - (keys.topk(min(most, passed), dim=-1).values & 0xFFFFFFFF)
+    return scores.gather(-1, index), index
 
 
 def _suppress(boxes_xyxy: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     """Mask of what greedy suppression keeps in each row of boxes (R, K, 4), some rows at a time."""
-    rows = max(1, _ROWS_AT_ONCE // max(1, valid.shape[1] ** 2))
+    rows = max(1, _IOUS_AT_ONCE // max(1, valid.shape[1] ** 2))
     parts = zip(boxes_xyxy.split(rows), valid.split(rows), strict=True)
     return torch.cat([box_ops.nms_sorted(b, iou_threshold, v) for b, v in parts])
 

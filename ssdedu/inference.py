@@ -14,8 +14,8 @@ from ssdedu.augment import Resize
 from ssdedu.batches import to_tensor
 from ssdedu.detect import Detections, detect
 from ssdedu.model import SSD
+from ssdedu.precision import autocast
 from ssdedu.sample import Dataset, Sample, Truth
-from ssdedu.train import autocast
 
 __all__ = ["detect_dataset", "detect_images", "detect_tensor"]
 

@@ -67,7 +67,7 @@ def match_batch(
     Follows Caffe's MatchBBox: with rule "ssd" no object that overlaps any default box is left without one.
     Ties go to the earlier default box, then to the earlier object. Raises ValueError as `match` does.
     """
-    return _match_padded(*_pad(boxes_xyxy, labels), priors_cxcywh, threshold, rule)
+    return _match_padded(*_pad(boxes_xyxy, labels, priors_cxcywh), priors_cxcywh, threshold, rule)
 
 
 def _match_padded(
@@ -76,6 +76,8 @@ def _match_padded(
     """Match boxes (B, G, 4) and labels (B, G), real where the mask (B, G) says so."""
     if rule not in get_args(Rule):
         raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
     overlaps = box_ops.iou(boxes_xyxy, box_ops.cxcywh_to_xyxy(priors_cxcywh))  # (B, G, P)
     overlaps.masked_fill_(~real[..., None], -1)
     if overlaps.shape[1] == 0:
@@ -90,25 +92,37 @@ def _match_padded(
     return Match(found.where(object_index >= 0, 0), object_index, best)
 
 
-def _pad(boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-    """Lists of (G_i, 4) and (G_i,) as (B, G, 4) and (B, G), with a mask (B, G) of the real ones."""
+def _pad(
+    boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor], priors_cxcywh: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lists of (G_i, 4) and (G_i,) as (B, G, 4), of the priors' kind, and (B, G), and a mask of the real ones."""
+    if priors_cxcywh.dim() != 2 or priors_cxcywh.shape[1] != 4 or len(priors_cxcywh) == 0:
+        raise ValueError(f"priors_cxcywh must be (P, 4) with P above 0, got {tuple(priors_cxcywh.shape)}")
     counts = _check_objects(boxes_xyxy, labels)
     most, device = max(counts, default=0), boxes_xyxy[0].device
     real = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]
-    padded_xyxy = boxes_xyxy[0].new_zeros(len(counts), most, 4)
-    padded_labels = labels[0].new_zeros(len(counts), most)
-    padded_xyxy[real] = torch.cat(list(boxes_xyxy))
-    padded_labels[real] = torch.cat(list(labels))
+    padded_xyxy = priors_cxcywh.new_zeros(len(counts), most, 4)
+    padded_labels = torch.zeros(len(counts), most, dtype=torch.int64, device=device)
+    padded_xyxy[real] = torch.cat(list(boxes_xyxy)).to(padded_xyxy.dtype)
+    padded_labels[real] = torch.cat([n.long() for n in labels])
     return padded_xyxy, padded_labels, real
 
 
 def _check_objects(boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> list[int]:
-    if len(boxes_xyxy) != len(labels) or len(boxes_xyxy) == 0:
-        raise ValueError(f"one tensor of labels an image, got {len(boxes_xyxy)} images, {len(labels)} labels")
+    if len(boxes_xyxy) == 0:
+        raise ValueError(
+            "a batch needs at least one image, got none (an image without objects has empty boxes)"
+        )
+    if len(boxes_xyxy) != len(labels):
+        raise ValueError(
+            f"each image needs its boxes and its labels, got {len(boxes_xyxy)} and {len(labels)}"
+        )
     for i, (b, n) in enumerate(zip(boxes_xyxy, labels, strict=True)):
         if b.shape != (len(n), 4):
             wanted = f"({len(n)}, 4) beside {len(n)} labels"
             raise ValueError(f"image {i}: boxes_xyxy must be {wanted}, got {tuple(b.shape)}")
+        if n.is_floating_point() and len(n):
+            raise ValueError(f"image {i}: labels must be whole numbers, got {n.dtype}")
     box_ops.check_boxes(torch.cat(list(boxes_xyxy)))
     _check_labels(torch.cat(list(labels)))
     return [len(n) for n in labels]
@@ -177,7 +191,7 @@ def encode_targets(
     rule: Rule = "ssd",
 ) -> Targets:
     """What a network should emit for B images: `match_batch`, then `boxes.encode` of the positives alone."""
-    padded_xyxy, padded_labels, real = _pad(boxes_xyxy, labels)
+    padded_xyxy, padded_labels, real = _pad(boxes_xyxy, labels, priors_cxcywh)
     found = _match_padded(padded_xyxy, padded_labels, real, priors_cxcywh, threshold, rule)
     b, p = (found.object_index >= 0).nonzero(as_tuple=True)
     offsets = priors_cxcywh.new_zeros(*found.labels.shape, 4)

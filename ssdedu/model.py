@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssdedu import priors
-from ssdedu.priors import Config, Extra
+from ssdedu.priors import Config, Extra, FeatureMap
 
 __all__ = [
     "BASES",
@@ -82,7 +82,7 @@ class VGG16(Base):
     """VGG16 up to fc7 as a base: images (B, 3, H, W) to the tapped maps, conv4_3 (L2-normalised) and fc7.
 
     atrous=True is the paper's: pool5 3x3 stride 1, fc6 3x3 with dilation 6 and 1,024 outputs, fc7 1x1. False
-    keeps the full VGG16 (pool5 2x2 stride 2, fc6 7x7 with 4,096 outputs) and taps conv5_3 as well (Sec. 3.3,
+    keeps the full VGG16 (pool5 2x2 stride 2, fc6 7x7 with 4,096 outputs) and taps conv5_3 as well (Sec. 3.2,
     "Atrous is faster"). batch_norm: after every convolution, for training from scratch. No dropout, as in the
     original SSD.
     """
@@ -201,6 +201,14 @@ class SSD(nn.Module):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         self.register_buffer("priors_cxcywh", priors.default_boxes(config), persistent=False)
 
+    def _check_size(self, images: Tensor) -> None:
+        wanted = (self.config.height_px, self.config.width_px)
+        if images.shape[-2:] != wanted:
+            raise ValueError(
+                f"{self.config.name} takes images of {wanted[0]} x {wanted[1]} px (height x width), "
+                f"got {images.shape[-2]} x {images.shape[-1]}; `model.fit_config` describes other sizes"
+            )
+
     def features(self, images: Tensor) -> list[Tensor]:
         """The maps (B, D, H', W') that predict, in the description's order; images as in `forward`."""
         maps = self.base((images.float() - self.mean) / self.std)
@@ -209,11 +217,25 @@ class SSD(nn.Module):
         return maps[self.first_map :]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W), uint8 or float in 0 .. 255, to offsets (B, P, 4) and logits (B, P, C)."""
+        """Images (B, 3, H, W), uint8 or float in 0 .. 255, to offsets (B, P, 4) and logits (B, P, C).
+
+        Raises ValueError for images of another size than the description's.
+        """
+        self._check_size(images)
         maps = self.features(images)
         offsets = [_predict(head, x, 4) for head, x in zip(self.offset_heads, maps, strict=True)]
         logits = [_predict(head, x, self.num_classes) for head, x in zip(self.class_heads, maps, strict=True)]
         return torch.cat(offsets, 1), torch.cat(logits, 1)
+
+
+def _fitting_step(m: FeatureMap, sizes_px: Sequence[int], cells: Sequence[int]) -> float | None:
+    """The map's step where it is the network's own stride and its grid covers the image as SSD300's, else None."""
+    step = m.step_px
+    if step is None or not math.log2(step).is_integer():
+        return None
+    grid = zip(sizes_px, cells, strict=True)
+    covers = all((n - 0.5) * step <= 1.02 * size and size < (n + 1) * step for size, n in grid)
+    return step if covers else None
 
 
 def _check_arguments(num_classes: int, base: str) -> None:
@@ -280,13 +302,13 @@ def fit_config(config: Config, width_px: int, height_px: int, base: str = "vgg16
     """The description for another input size, square or not: cells from the network, box sizes in proportion.
 
     Sizes follow the shorter side, as the original code's min_dim. A step that is not the network's own stride
-    (SSD300's 100 and 300) becomes None, which spreads the cells evenly. Raises ValueError for too small
-    inputs.
+    (SSD300's 100 and 300), or whose grid would leave the image or not fill it, becomes None, which spreads the
+    cells evenly. Raises ValueError for too small inputs.
     """
     ratio = min(width_px, height_px) / min(config.width_px, config.height_px)
     maps = []
     for m, (height, width) in zip(config.maps, map_sizes(config, base, width_px, height_px), strict=True):
-        step = m.step_px if m.step_px and math.log2(m.step_px).is_integer() else None
+        step = _fitting_step(m, (height_px, width_px), (height, width))
         low, high = m.min_px * ratio, None if m.max_px is None else m.max_px * ratio
         maps.append(dataclasses.replace(m, height=height, width=width, min_px=low, max_px=high, step_px=step))
     name = f"{config.name}_{width_px}x{height_px}"

@@ -154,7 +154,10 @@ def gallery(
 
 
 def write_picture(path: str | Path, image: np.ndarray, found: Detections, classes: Sequence[str]) -> Path:
-    """Write an image (H, W, 3) with its detections drawn in, in its own size, as a PNG or JPEG file."""
+    """Write an image (H, W, 3) with its detections drawn in, as a PNG or JPEG file.
+
+    In the image's own size, enlarged where its longer side has less than 480 px.
+    """
     height_px, width_px = image.shape[:2]
     figure = Figure(figsize=(width_px / 100, height_px / 100), dpi=100)
     ax = figure.add_axes((0, 0, 1, 1))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,7 +141,7 @@ def _require(holds: bool, field: str, wanted: str, got: object) -> None:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 def _is_count(value: object) -> bool:
@@ -151,9 +152,11 @@ def _validate(config: Config) -> None:
     for field in ("width_px", "height_px"):
         value = getattr(config, field)
         _require(_is_count(value), f"{config.name}: {field}", "a whole number of pixels above 0", value)
-    _require(len(config.maps) > 0, f"{config.name}: maps", "at least one FeatureMap", config.maps)
+    maps = config.maps
+    good = isinstance(maps, tuple) and len(maps) > 0 and all(isinstance(m, FeatureMap) for m in maps)
+    _require(good, f"{config.name}: maps", "a tuple of at least one FeatureMap", maps)
     variances = config.variances
-    good = len(variances) == 4 and all(_is_positive(v) for v in variances)
+    good = isinstance(variances, tuple | list) and len(variances) == 4 and all(map(_is_positive, variances))
     _require(good, f"{config.name}: variances", "four numbers above 0", variances)
     for i, feature_map in enumerate(config.maps):
         behind_extra = i > 0 and config.maps[i - 1].extra is not None
@@ -172,13 +175,24 @@ def _validate_map(m: FeatureMap, where: str, behind_extra: bool) -> None:
         _require(good, f"{where}.max_px", f"None or at least min_px ({m.min_px})", m.max_px)
     _require(m.step_px is None or _is_positive(m.step_px), f"{where}.step_px", "None or above 0", m.step_px)
     _validate_ratios(m.aspect_ratios, f"{where}.aspect_ratios")
+    _validate_extra(m.extra, f"{where}.extra")
     good = not (behind_extra and m.extra is None)
     _require(good, f"{where}.extra", "given behind a map that has one (base maps come first)", m.extra)
 
 
+def _validate_extra(extra: object, where: str) -> None:
+    _require(extra is None or isinstance(extra, Extra), where, "None or an Extra", extra)
+    if isinstance(extra, Extra):
+        for field in ("mid", "out", "kernel", "stride"):
+            value = getattr(extra, field)
+            _require(_is_count(value), f"{where}.{field}", "a whole number above 0", value)
+        good = extra.padding == 0 or _is_count(extra.padding)
+        _require(good, f"{where}.padding", "a whole number of 0 or more", extra.padding)
+
+
 def _validate_ratios(ratios: Sequence[float], where: str) -> None:
-    positive = all(_is_positive(r) for r in ratios)
-    _require(positive, where, "numbers above 0", ratios)
+    positive = isinstance(ratios, tuple | list) and all(map(_is_positive, ratios))
+    _require(positive, where, "a tuple of numbers above 0", ratios)
     folded = [round(max(r, 1 / r), 9) for r in ratios]
     fresh = 1 not in folded and len(set(folded)) == len(folded)
     _require(fresh, where, "without 1 and without repeats (r brings 1/r with it)", ratios)
@@ -326,7 +340,7 @@ def _ssd300_paper() -> Config:
 
 
 def _ssd300_full_vgg() -> Config:
-    """Sec. 3.3, "full VGG16": pool5 halves, fc7 is the 10 x 10 map, conv5_3 predicts in its former place."""
+    """Sec. 3.2, "full VGG16": pool5 halves, fc7 is the 10 x 10 map, conv5_3 predicts in its former place."""
     names = ("conv4_3", "conv5_3", "fc7", "conv8_2", "conv9_2", "conv10_2")
     sizes = percent_sizes(300, 6, 10, 20, 90)
     extras = (None, None, *_EXTRAS300[:1], *_EXTRAS300[3:])

@@ -130,7 +130,7 @@ def vgg16_ssd_layers(input_size: int = 300, atrous: bool = True) -> tuple[Layer,
     """The layers of VGG16-SSD from conv1_1 to conv11_2 (input_size 300) or conv12_2 (512).
 
     atrous: pool5 is 3x3 stride 1 and fc6 3x3 dilation 6 (section 3.1 and the original Caffe models);
-    otherwise pool5 is 2x2 stride 2 and fc6 7x7, the full VGG16 of section 3.3, whose maps halve once more, so
+    otherwise pool5 is 2x2 stride 2 and fc6 7x7, the full VGG16 of section 3.2, whose maps halve once more, so
     that the last extra block would not fit and is left out. Raises ValueError for another input_size.
     """
     if input_size not in (300, 512):

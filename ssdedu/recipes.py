@@ -15,10 +15,11 @@ __all__ = ["RECIPES", "Recipe", "recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `ssdedu train` needs besides the data: description, base network, settings, largest zoom out.
+    """What `ssdedu train` needs besides the data: description, base, settings, and how to augment.
 
     The paper zooms out up to 4 times (Sec. 3.6); at 128 pixels that leaves objects of 3 pixels that teach nothing,
-    so that the small net stops at 2.
+    so that the small net stops at 2. Colours are distorted (Sec. 2.2) but for the scenes, where they are drawn at
+    random already.
     """
 
     config: Config
@@ -26,6 +27,7 @@ class Recipe:
     settings: Settings
     about: str
     max_zoom_out: float = 4.0
+    distort_probability: float = 0.5
 
     def sized(self, width_px: int, height_px: int) -> Recipe:
         """The same recipe for another input size; raises ValueError where it is too small."""
@@ -37,25 +39,31 @@ class Recipe:
         """An untrained network for C = num_classes, drawn from `seed`."""
         return build(lambda: SSD(self.config, num_classes, self.base), seed)
 
+    @property
+    def from_random_vgg(self) -> bool:
+        """Whether a plain VGG16 starts from random weights, from which it learns badly."""
+        return self.base == "vgg16"
+
     def augmentation(self) -> Augment:
         """The original's training transform for this input size."""
-        return Augment(self.config.width_px, self.config.height_px, max_ratio=self.max_zoom_out)
+        size = self.config.width_px, self.config.height_px
+        return Augment(*size, max_ratio=self.max_zoom_out, distort_probability=self.distort_probability)
 
 
 SMALL = Settings(
-    iterations=2200,
+    iterations=2000,
     optimizer="adamw",
     lr=8e-3,
     weight_decay=0.05,
     bias_factor=1.0,
     schedule="cosine",
     warmup=100,
-    save_every=550,
+    save_every=500,
 )
 SCRATCH = replace(SMALL, iterations=40_000, lr=1e-3, warmup=1000, clip_norm=10.0, save_every=1000)
 RECIPES = {
     "shapes": Recipe(
-        priors.SHAPES128, "small", SMALL, "the small net at 128 x 128, as the demo trains it", 2.0
+        priors.SHAPES128, "small", SMALL, "the small net at 128 x 128, as the demo trains it", 2.0, 0.0
     ),
     "small": Recipe(
         fit_config(priors.SHAPES128.replace(name="SMALL"), 192, 192, "small"),

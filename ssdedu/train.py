@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,20 +15,23 @@ from tqdm.auto import tqdm
 
 from ssdedu import batches, checkpoints
 from ssdedu.batches import Batch, Transform
+from ssdedu.files import write_atomically
 from ssdedu.loss import MultiboxLoss, multibox_loss
-from ssdedu.matching import Rule, encode_targets
+from ssdedu.matching import encode_targets
 from ssdedu.model import SSD, parameter_groups
+from ssdedu.precision import autocast
 from ssdedu.sample import Dataset
+from ssdedu.settings import Settings, learning_rate
 
 __all__ = [
     "Settings",
     "TrainingError",
-    "autocast",
     "batch_loss",
     "build",
+    "check_same_run",
     "learning_rate",
+    "read_log",
     "train",
-    "use_bfloat16",
 ]
 
 CHECKPOINT, LOG = "last.pt", "log.jsonl"
@@ -39,77 +39,6 @@ CHECKPOINT, LOG = "last.pt", "log.jsonl"
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, on which files, and what helps."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a training run is made of; the defaults are the original's for VOC07+12 (Sec. 3.1, ssd_pascal.py).
-
-    iterations, batch_size; optimizer with lr, momentum (SGD), weight_decay, bias_factor (rate of biases, which
-    never decay); schedule: "steps" divides the rate by ten at each milestone, "cosine" lets it fall to zero;
-    warmup: iterations of linear rise first. clip_norm: largest gradient norm, None for no limit. threshold and
-    rule of the matching, alpha, ratio and min_negatives of the loss. bfloat16: None takes it where the processor
-    has units for it. workers: processes that load and augment. log_every, save_every: iterations. seed names the
-    order of the images, their augmentation and the initial weights.
-    """
-
-    iterations: int = 120_000
-    batch_size: int = 32
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    bias_factor: float = 2.0
-    schedule: Literal["steps", "cosine"] = "steps"
-    milestones: tuple[int, ...] = (80_000, 100_000)
-    warmup: int = 0
-    clip_norm: float | None = None
-    threshold: float = 0.5
-    rule: Rule = "ssd"
-    alpha: float = 1.0
-    ratio: float = 3.0
-    min_negatives: int = 0
-    bfloat16: bool | None = None
-    workers: int = 0
-    log_every: int = 10
-    save_every: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for field in ("iterations", "batch_size", "lr", "log_every", "save_every"):
-            if not getattr(self, field) > 0:
-                raise ValueError(f"settings: {field} must be above 0, got {getattr(self, field)}")
-        for field, known in (("optimizer", ("sgd", "adamw")), ("schedule", ("steps", "cosine"))):
-            if getattr(self, field) not in known:
-                raise ValueError(f"settings: {field} must be one of {known}, got {getattr(self, field)!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "milestones": list(self.milestones)}
-
-
-def learning_rate(step: int, settings: Settings) -> float:
-    """The rate of iteration `step` (from 0) as a fraction of settings.lr."""
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    if settings.schedule == "steps":
-        return 0.1 ** sum(step >= m for m in settings.milestones)
-    done = (step - settings.warmup) / max(1, settings.iterations - settings.warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def use_bfloat16(device: torch.device) -> bool:
-    """Whether the device has units for bfloat16: GPUs since Ampere, CPUs with AMX or AVX-512 BF16."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, p, lambda: False)() for p in probes)
-
-
-def autocast(device: torch.device, bfloat16: bool | None = None) -> AbstractContextManager:
-    """Mixed precision for the network's forward pass; None asks `use_bfloat16`."""
-    enabled = use_bfloat16(device) if bfloat16 is None else bfloat16
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def build(make: Callable[[], SSD], seed: int) -> SSD:
@@ -155,41 +84,61 @@ def batch_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
 class _Run:
     """A training run in a folder: the network, its optimizer, the step it has reached, the log."""
 
-    def __init__(self, model: SSD, classes: Sequence[str], settings: Settings, folder: Path) -> None:
+    def __init__(
+        self, model: SSD, classes: Sequence[str], settings: Settings, folder: Path, data: dict[str, Any]
+    ) -> None:
         self.model, self.classes, self.settings, self.folder = model, classes, settings, folder
+        self.data = data
         self.optimizer = _optimizer(model, settings)
         self.step = 0
+        self.saved_step: int | None = None
         self.records: list[dict[str, float]] = []
 
     def resume(self) -> None:
         """Go back to the last checkpoint; raises CheckpointError when it belongs to other settings."""
         path = self.folder / CHECKPOINT
         content = checkpoints.load_checkpoint(path)
-        about = content["description"]
-        _check_same(path, "settings", about["settings"], self.settings.to_dict())
-        _check_same(path, "classes", about["classes"], list(self.classes))
-        _check_same(path, "network", about["config"], json.loads(json.dumps(self.model.config.to_dict())))
+        network = {**self.model.config.to_dict(), "base": self.model.base_name}
+        check_same_run(path, content["description"], self.settings, network, self.classes, self.data)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.step = content["step"]
+        self.step = self.saved_step = content["step"]
         self.records = [r for r in read_log(self.folder / LOG) if r["step"] <= self.step]
 
     def learn(self, batch: Batch) -> MultiboxLoss:
-        """One step of the optimizer on one batch; raises TrainingError when the loss is not finite."""
+        """One step of the optimizer on one batch; raises TrainingError when loss or gradient is not finite."""
         rate = learning_rate(self.step, self.settings)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_lr"] * rate
         self.optimizer.zero_grad(set_to_none=True)
         loss = batch_loss(self.model, batch, self.settings)
-        value = loss.total.item()
-        if not math.isfinite(value):
-            raise TrainingError(_not_finite(self.step, value, batch.names))
         loss.total.backward()
-        if self.settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self._check_finite(loss.total, norm, batch.names)
         self.optimizer.step()
         self.step += 1
         return loss
+
+    def _check_finite(self, loss: torch.Tensor, norm: torch.Tensor, names: Sequence[str]) -> None:
+        values = torch.stack([loss.detach().float(), norm.float()]).tolist()
+        for what, value in zip(("loss", "norm of the gradient"), values, strict=True):
+            if not math.isfinite(value):
+                raise TrainingError(_not_finite(what, value, self.step, names, self.whereabouts()))
+
+    def whereabouts(self) -> str:
+        """Where this run's last checkpoint is, or that there is none."""
+        if self.saved_step is None:
+            return "This run has no checkpoint yet."
+        return f"{self.folder / CHECKPOINT} holds step {self.saved_step}."
+
+    def check(self, batch: Batch) -> Batch:
+        """The batch, if its boxes and labels are sound; raises TrainingError that names the image."""
+        try:
+            batch.check(self.model.num_classes)
+        except ValueError as error:
+            raise TrainingError(f"step {self.step + 1}: {error}. {self.whereabouts()}") from error
+        return batch
 
     def note(self, loss: MultiboxLoss, seconds: float) -> dict[str, float]:
         """Add a record of this step to the log."""
@@ -203,8 +152,7 @@ class _Run:
 
     def save(self) -> None:
         """Write log and checkpoint, the log first: a checkpoint never knows more than the log."""
-        lines = "".join(json.dumps(r) + "\n" for r in self.records)
-        checkpoints.write_atomically(self.folder / LOG, lambda f: f.write(lines.encode()))
+        self.write_log()
         checkpoints.save_checkpoint(
             self.folder / CHECKPOINT,
             self.model,
@@ -212,26 +160,62 @@ class _Run:
             self.step,
             self.optimizer,
             self.settings.to_dict(),
+            self.data,
         )
+        self.saved_step = self.step
+
+    def write_log(self) -> None:
+        """Write the records so far, if there are any."""
+        lines = "".join(json.dumps(r) + "\n" for r in self.records)
+        if lines:
+            write_atomically(self.folder / LOG, lambda f: f.write(lines.encode()))
+
+
+def check_same_run(
+    path: Path,
+    about: dict[str, Any],
+    settings: Settings,
+    network: dict[str, Any],
+    classes: Sequence[str],
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Raises CheckpointError unless the run that a checkpoint's description is `about` may go on as this one.
+
+    network: the fields of `priors.Config` and `base`. Settings that change no number (workers, log_every,
+    save_every) may differ.
+    """
+    _check_same(path, "settings", about["settings"], settings.deciding())
+    _check_same(path, "classes", about["classes"], list(classes))
+    saved = {**about["config"], "base": about["base"]}
+    _check_same(path, "network", saved, json.loads(json.dumps(network)))
+    trained_on = [(d or {}).get("trained_on") for d in (about.get("data"), data)]
+    if trained_on[0] != trained_on[1]:
+        there, here = (f"{len(ids or [])} images" for ids in trained_on)
+        _refuse(path, "images to train on", f"{there} there, {here} here, not all the same")
 
 
 def _check_same(path: Path, what: str, saved: Any, wanted: Any) -> None:
-    if saved == wanted:
-        return
-    both = isinstance(saved, dict) and isinstance(wanted, dict)
-    keys = [k for k in wanted if saved.get(k) != wanted[k]] if both else []
-    detail = "; ".join(f"{k}: {saved.get(k)} there, {wanted[k]} here" for k in keys) or f"{saved} there"
+    if isinstance(wanted, dict):
+        keys = [k for k in wanted if saved.get(k) != wanted[k]]
+        detail = "; ".join(f"{k}: {saved.get(k)} there, {wanted[k]} here" for k in keys)
+    else:
+        detail = f"{saved} there" if saved != wanted else ""
+    if detail:
+        _refuse(path, what, detail)
+
+
+def _refuse(path: Path, what: str, detail: str) -> None:
     raise checkpoints.CheckpointError(
         f"{path}: the run to resume has other {what} ({detail}); repeat the first command's options, "
         "or start anew in another folder"
     )
 
 
-def _not_finite(step: int, loss: float, names: Sequence[str]) -> str:
+def _not_finite(what: str, value: float, step: int, names: Sequence[str], whereabouts: str) -> str:
     return (
-        f"the loss is {loss} at step {step + 1}. Files of this batch: {', '.join(names)}. Usual reasons: a rate "
-        "too high (try a tenth, or --warmup), or broken boxes (`ssdedu check-data FOLDER`). The last checkpoint "
-        "is from before."
+        f"the {what} is {value} at step {step + 1}. Files of this batch: {', '.join(names)}. Usual reasons: a "
+        "rate too high (try a tenth, or --warmup), or broken boxes (`ssdedu check-data FOLDER`). "
+        + whereabouts
     )
 
 
@@ -250,15 +234,18 @@ def train(
     resume: bool = False,
     until: int | None = None,
     after_save: Callable[[SSD, int], None] | None = None,
+    data: dict[str, Any] | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return the log's records; `folder` receives last.pt and log.jsonl.
 
     transform: augmentation to the network's input size, such as `augment.Augment`. resume goes on from last.pt
     and gives, on one machine, the very numbers of an undisturbed run. until: stop after this many steps of the
-    schedule. after_save(model, step) is called behind each checkpoint. Raises TrainingError when the loss is
-    not finite, CheckpointError when there is nothing fitting to resume.
+    schedule. after_save(model, step) is called behind each checkpoint. data: what is trained on and what is held
+    out, kept in the checkpoint. The log is written however training ends. Raises TrainingError when the loss or
+    its gradient is not finite or an image's boxes are broken, CheckpointError when there is nothing fitting to
+    resume.
     """
-    run = _Run(model, tuple(dataset.classes), settings, Path(folder))
+    run = _Run(model, tuple(dataset.classes), settings, Path(folder), data or {})
     if len(dataset.classes) + 1 != model.num_classes:
         raise ValueError(
             f"{len(dataset.classes)} classes and background need num_classes {len(dataset.classes) + 1}"
@@ -269,12 +256,24 @@ def train(
     loader = batches.training_batches(
         dataset, transform, settings.batch_size, settings.seed, run.step, stop, settings.workers
     )
+    try:
+        _loop(run, loader, stop, after_save)
+    except BaseException:
+        run.write_log()
+        raise
+    return run.records
+
+
+def _loop(
+    run: _Run, loader: Iterable[Batch], stop: int, after_save: Callable[[SSD, int], None] | None
+) -> None:
+    model, settings = run.model, run.settings
     device, start = model.priors_cxcywh.device, time.perf_counter()
     before = run.records[-1]["seconds"] if run.records else 0.0
     model.train()
     with tqdm(total=settings.iterations, initial=run.step, unit="step", desc="training") as bar:
         for batch in loader:
-            loss = run.learn(batch.to(device))
+            loss = run.learn(run.check(batch).to(device))
             bar.update()
             if run.step % settings.log_every == 0 or run.step == stop:
                 record = run.note(loss, before + time.perf_counter() - start)
@@ -284,4 +283,3 @@ def train(
                 if after_save is not None:
                     after_save(model, run.step)
                     model.train()
-    return run.records

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +16,24 @@ import torch
 from ssdedu import checkpoints, plots
 from ssdedu.comp3 import write_comp3
 from ssdedu.datasets.cached import Cached
-from ssdedu.datasets.voc import VOCFolder
 from ssdedu.datasets.voc_image import ImageError, read_header, read_image
 from ssdedu.detect import Detections
 from ssdedu.evaluate import Evaluation, evaluate_voc
+from ssdedu.files import write_atomically
 from ssdedu.inference import detect_dataset, detect_images
 from ssdedu.model import SSD
 from ssdedu.recipes import Recipe, recipe
-from ssdedu.sample import Dataset, Sample, Truth
+from ssdedu.sample import Dataset
+from ssdedu.splits import open_splits, open_unseen
 from ssdedu.train import CHECKPOINT, LOG, Settings, read_log, train
 
-__all__ = ["choose_device", "detect_in_files", "evaluate_on_folder", "open_splits", "train_on_folder"]
-
-_HELD_OUT_SHARE = 5
+__all__ = ["choose_device", "detect_in_files", "evaluate_on_folder", "train_on_folder"]
 
 
-class _Part:
-    """Some images of a data set, by index."""
-
-    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
-        self.dataset, self.indices, self.classes = dataset, list(indices), dataset.classes
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[self.indices[index]]
-
-    def truth(self, index: int) -> Truth:
-        return self.dataset.truth(self.indices[index])
+_RANDOM_VGG = (
+    "VGG16 starts from random weights here, and without batch normalisation it learns badly from them: "
+    "--detector ssd300-bn is made for training from scratch"
+)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -59,55 +49,15 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _splits(folder: str | Path) -> list[str]:
-    """Names of the splits of a VOC-layout folder."""
-    lists = Path(folder) / "ImageSets" / "Main"
-    return sorted(p.stem for p in lists.glob("*.txt")) if lists.is_dir() else []
-
-
-def _first(present: Sequence[str], wanted: Sequence[str]) -> str | None:
-    return next((name for name in wanted if name in present), None)
-
-
-def open_splits(
-    folder: str | Path, splits: tuple[str | None, str | None] = (None, None), skip_bad: bool = False
-) -> tuple[Dataset, Dataset]:
-    """Training and test part of a VOC-layout folder; each None is chosen: trainval or train, test or val.
-
-    Without fitting splits every fifth image is held out. Raises ValueError as `VOCFolder` does.
-    """
-    present, on_error = _splits(folder), "skip" if skip_bad else "raise"
-    for_training = splits[0] or _first(present, ("trainval", "train"))
-    others = ("test", "val") if for_training == "train" else ("test",)
-    for_test = splits[1] or _first(present, others)
-    if for_training and for_test:
-        training = VOCFolder(folder, for_training, on_error=on_error)
-        return training, VOCFolder(folder, for_test, classes=training.classes, on_error=on_error)
-    everything = VOCFolder(folder, for_training, on_error=on_error)
-    held_out = range(_HELD_OUT_SHARE - 1, len(everything), _HELD_OUT_SHARE)
-    if not held_out:
-        raise ValueError(
-            f"{folder}: {len(everything)} images are too few to hold some out; give --test-split"
-        )
-    kept = [i for i in range(len(everything)) if i not in held_out]
-    return _Part(everything, kept), _Part(everything, held_out)
-
-
 def _settings(chosen: Recipe, changes: dict[str, Any]) -> Settings:
     """The recipe's settings with the reader's changes; milestones and warm-up shrink with fewer steps."""
-    base = chosen.settings
     given = {k: v for k, v in changes.items() if v is not None}
-    share = given.get("iterations", base.iterations) / base.iterations
-    scaled = {
-        "milestones": tuple(round(m * share) for m in base.milestones),
-        "warmup": round(base.warmup * min(1.0, share)),
-        "workers": max(0, (os.cpu_count() or 1) - 2),
-    }
-    return replace(base, **{**scaled, **given})
+    base = chosen.settings.shortened(given.get("iterations", chosen.settings.iterations))
+    return replace(base, **{"workers": max(0, (os.cpu_count() or 1) - 2), **given})
 
 
 def train_on_folder(
-    folder: str | Path,
+    folder: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     detector: str = "small",
@@ -118,10 +68,11 @@ def train_on_folder(
     resume: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> Evaluation:
-    """Train a detector of `recipes.RECIPES` on a VOC-layout folder and measure it on the held-out part.
+    """Train a detector of `recipes.RECIPES` on VOC-layout folders and measure it on the held-out part.
 
-    `out` receives last.pt, log.jsonl, metrics.json and the figures. changes: fields of `train.Settings`. Raises
-    ValueError for the reader's mistakes, TrainingError where training cannot go on.
+    folder: one or several, such as VOC2007 and VOC2012; their splits as in `splits.open_splits`. `out` receives
+    last.pt, log.jsonl, metrics.json and the figures. changes: fields of `train.Settings`. Raises ValueError for
+    the reader's mistakes, TrainingError where training cannot go on.
     """
     out, chosen = Path(out), recipe(detector)
     if size_px is not None:
@@ -129,10 +80,14 @@ def train_on_folder(
     settings, place = _settings(chosen, changes or {}), choose_device(device)
     if (out / CHECKPOINT).exists() and not resume:
         raise ValueError(f"{out} holds a run already; go on with --resume, or choose another --out")
-    training, test = open_splits(folder, splits, skip_bad)
+    opened = open_splits(folder, splits, skip_bad)
+    training, test = opened.training, opened.test
     print(f"{len(training)} images to train on, {len(test)} held out; classes: {', '.join(training.classes)}")
     model = chosen.model(len(training.classes) + 1, settings.seed).to(place)
-    train(model, Cached(training), chosen.augmentation(), settings, out, resume=resume)
+    if chosen.from_random_vgg and not resume:
+        print(_RANDOM_VGG)
+    cached = Cached(training, workers=settings.workers)
+    train(model, cached, chosen.augmentation(), settings, out, resume=resume, data=opened.record())
     return _measure(model, test, out)
 
 
@@ -141,7 +96,7 @@ def _measure(model: SSD, test: Dataset, out: Path, metric: str = "voc07") -> Eva
     found, truths = detect_dataset(model, test)
     evaluation = evaluate_voc(found, truths, test.classes, metric)
     text = json.dumps(evaluation.as_dict(), indent=1)
-    checkpoints.write_atomically(out / "metrics.json", lambda f: f.write(text.encode()))
+    write_atomically(out / "metrics.json", lambda f: f.write(text.encode()))
     plots.save(plots.loss_curve(read_log(out / LOG)), out / "loss.png")
     plots.save(plots.pr_curves(evaluation), out / "pr.png")
     shown = range(min(8, len(test)))
@@ -159,18 +114,23 @@ def evaluate_on_folder(
     skip_bad: bool = False,
     comp3: str | Path | None = None,
     report: str | Path | None = None,
+    device: str = "auto",
 ) -> Evaluation:
-    """Measure the detector of a checkpoint on a VOC-layout folder; comp3 and report name files to write."""
+    """Measure the detector of a checkpoint on a VOC-layout folder; comp3 and report name files to write.
+
+    Without a split: on the images held out from its training, see `splits.open_unseen`.
+    """
+    place = choose_device(device)
     model, classes = checkpoints.load_detector(checkpoint)
-    split = split or _first(_splits(folder), ("test", "val"))
-    dataset = VOCFolder(folder, split, classes=classes, on_error="skip" if skip_bad else "raise")
-    found, truths = detect_dataset(model.to(choose_device()), dataset)
+    record = checkpoints.load_checkpoint(checkpoint)["description"].get("data", {})
+    dataset = open_unseen(folder, split, classes, record, skip_bad)
+    found, truths = detect_dataset(model.to(place), dataset)
     evaluation = evaluate_voc(found, truths, classes, metric)
     if comp3 is not None:
         write_comp3(comp3, found, truths, classes)
     if report is not None:
         text = json.dumps(evaluation.as_dict(), indent=1)
-        checkpoints.write_atomically(report, lambda f: f.write(text.encode()))
+        write_atomically(report, lambda f: f.write(text.encode()))
     return evaluation
 
 
@@ -191,22 +151,57 @@ def _as_json(found: Detections, names: Sequence[str], width_px: int, height_px: 
 
 
 def detect_in_files(
-    images: Sequence[str | Path], checkpoint: str | Path, out: str | Path, score: float = 0.5
+    images: Sequence[str | Path],
+    checkpoint: str | Path,
+    out: str | Path,
+    score: float = 0.5,
+    device: str = "auto",
 ) -> Iterator[tuple[Path, Detections, list[str]]]:
-    """Look for objects in picture files; writes NAME.png with the boxes drawn in, and detections.json, to `out`.
+    """Look for objects in picture files; `out` receives NAME.detections.png for each and detections.json for all.
 
-    Yields path, detections and class names of each picture. Raises ValueError for a file that is no picture.
+    Yields path, detections and class names of each picture. No picture looked at is overwritten. Raises ValueError
+    at the end, when the others are done, for files that are no pictures.
     """
+    place = choose_device(device)
     model, classes = checkpoints.load_detector(checkpoint)
-    paths, out, report = [Path(p) for p in images], Path(out), {}
+    model, out = model.to(place), Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    model = model.to(choose_device())
+    paths = list(dict.fromkeys(Path(p) for p in images))
+    report: dict[str, Any] = {}
+    failed = []
+    try:
+        for path, target in zip(paths, _targets(paths, out), strict=True):
+            try:
+                image = _read_upright(path)
+                found = detect_images(model, [image])[0].above(score)
+                plots.write_picture(target, image, found, classes)
+            except (ValueError, OSError) as error:
+                failed.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                continue
+            names = [classes[int(n) - 1] for n in found.labels]
+            report[str(path)] = _as_json(found, names, image.shape[1], image.shape[0])
+            yield path, found, names
+    finally:
+        if report:
+            text = json.dumps(report, indent=1)
+            write_atomically(out / "detections.json", lambda f: f.write(text.encode()))
+    if failed:
+        raise ValueError("\n  ".join([f"{len(failed)} of {len(paths)} pictures failed:", *failed]))
+
+
+def _targets(paths: Sequence[Path], out: Path) -> list[Path]:
+    """A picture to write for each to read: all different, none of them one that is read."""
+    inputs = [path for path in paths if path.exists()]
+    taken: set[str] = set()
+    targets = []
     for path in paths:
-        image = _read_upright(path)
-        found = detect_images(model, [image])[0].above(score)
-        names = [classes[int(n) - 1] for n in found.labels]
-        plots.write_picture(out / f"{path.stem}.png", image, found, classes)
-        report[str(path)] = _as_json(found, names, image.shape[1], image.shape[0])
-        yield path, found, names
-    text = json.dumps(report, indent=1)
-    checkpoints.write_atomically(out / "detections.json", lambda f: f.write(text.encode()))
+        names = (f"{path.stem}{number}.detections.png" for number in chain([""], (f"-{i}" for i in count(2))))
+        targets.append(next(out / n for n in names if _is_free(out / n, taken, inputs)))
+        taken.add(targets[-1].name.casefold())
+    return targets
+
+
+def _is_free(target: Path, taken: set[str], inputs: Sequence[Path]) -> bool:
+    if target.name.casefold() in taken:
+        return False
+    return not target.exists() or not any(target.samefile(path) for path in inputs)

@@ -154,6 +154,22 @@ def test_nms_over_many_blocks_equals_the_loop():
     assert boxes.nms(b, scores, 0.6).tolist() == slow_nms(b.tolist(), scores.tolist(), 0.6)
 
 
+def test_whole_numbers_are_not_truncated():
+    """Boxes in whole pixels, as somebody's first try will have them, count as floats."""
+    box, prior = torch.tensor([[0, 0, 4, 2]]), torch.tensor([[1, 1, 2, 2]])
+    np.testing.assert_allclose(boxes.encode(box, prior.float()), boxes.encode(box.float(), prior.float()))
+    offsets = torch.tensor([[1, -2, 0, 1]])
+    np.testing.assert_allclose(
+        boxes.decode(offsets, prior.float()), boxes.decode(offsets.float(), prior.float())
+    )
+    assert boxes.iou(box, torch.tensor([[2, 0, 6, 2]])).item() == pytest.approx(1 / 3)
+
+
+def test_encode_refuses_degenerate_default_boxes():
+    with pytest.raises(ValueError, match=r"priors\[0\].*degenerate"):
+        boxes.encode(torch.tensor([0.1, 0.1, 0.2, 0.2]), torch.tensor([0.5, 0.5, 0.0, 0.2]))
+
+
 def test_nms_threshold_is_exclusive_and_chains_resolve():
     row = torch.tensor([[0.0, 0, 3, 1], [1.0, 0, 4, 1], [2.0, 0, 5, 1], [3.0, 0, 6, 1]])  # neighbours: IoU .5
     scores = torch.tensor([0.9, 0.8, 0.7, 0.6])

@@ -15,8 +15,9 @@ from ssdedu.__main__ import main
 from ssdedu.comp3 import read_comp3
 from ssdedu.datasets.shapes import CLASSES, Shapes
 from ssdedu.datasets.voc import VOCFolder
-from ssdedu.demo import Demo, run
+from ssdedu.demo import Demo, _can_resume, run
 from ssdedu.model import SSD
+from ssdedu.splits import names_of, open_splits
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,10 @@ def test_priors_lists_all(capsys):
     (["train", "nowhere", "--out", "run"], "nowhere"),
     (["train", "nowhere", "--detector", "yolo"], "known: shapes, small, ssd300"),
     (["train", "nowhere", "--device", "abacus"], "--device abacus"),
+    (["evaluate", "none.pt", "nowhere", "--device", "abacus"], "--device abacus"),
+    (["detect", "nothing.jpg", "--checkpoint", "none.pt", "--device", "abacus"], "--device abacus"),
+    (["detect", "nothing.jpg"], "`ssdedu demo` makes it"),
+    (["train", "nowhere", "--lr", "0"], "lr must be above 0"),
     (["check-data", "nowhere"], "nowhere"),
     (["solution", "nothing"], "nothing"),
 ])  # fmt: skip
@@ -83,7 +88,17 @@ def test_mistakes_get_an_answer(arguments, message, capsys, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "arguments", [["train", "x", "--size", "big"], ["demo", "--steps", "0"], ["fly"], []]
+    "arguments",
+    [
+        ["train", "x", "--size", "big"],
+        ["train", "x", "--workers", "-1"],
+        ["train", "x", "--seed", "-1"],
+        ["train"],
+        ["demo", "--steps", "0"],
+        ["demo", "--seed", "-1"],
+        ["fly"],
+        [],
+    ],
 )
 def test_wrong_options_are_refused_by_the_parser(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -139,7 +154,7 @@ def test_train_then_evaluate_then_detect(folder, tmp_path, capsys):
         assert 0 <= x1 <= x2 <= 128
         assert 0 <= y1 <= y2 <= 128
         assert entry["class"] in CLASSES
-    drawn = cv2.imread(str(found / f"{picture.stem}.png"))
+    drawn = cv2.imread(str(found / f"{picture.stem}.detections.png"))
     assert drawn.shape[0] == drawn.shape[1] >= 128
 
 
@@ -178,9 +193,7 @@ def test_an_error_in_a_worker_is_one_line(folder, tmp_path, capsys):
         "--size",
         "128",
     ]
-    data = bytearray(victims[0].read_bytes())
-    data[200:400] = bytes(200)
-    victims[0].write_bytes(bytes(data))
+    damage(victims[0])
     assert main([*arguments, "--workers", "1", "--batch-size", "6"]) == 2
     error = capsys.readouterr().err
     assert victims[0].name in error
@@ -204,9 +217,180 @@ def test_detect_turns_pictures_upright_and_names_bad_files(checkpoint, tmp_path,
     assert json.loads((tmp_path / "o" / "detections.json").read_text()).keys() == {str(wide)}
 
 
+def test_detect_never_writes_over_a_picture_it_reads(checkpoint, tmp_path):
+    """The photos lie in --out, two share a stem, and one has the very name that would be written."""
+    names = ("a.png", "A.jpg", "a.detections.png", "sub/a.png")
+    (tmp_path / "sub").mkdir()
+    for grey, name in enumerate(names):
+        cv2.imwrite(str(tmp_path / name), np.full((40, 50, 3), 40 * grey, np.uint8))
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    pictures = [str(tmp_path / name) for name in names]
+    for _ in range(2):
+        arguments = [*pictures, pictures[0], "--checkpoint", str(checkpoint), "--out", str(tmp_path)]
+        assert main(["detect", *arguments]) == 0
+        assert {name: (tmp_path / name).read_bytes() for name in names} == before
+        written = {p.name for p in tmp_path.glob("*.detections.png")} - set(names)
+        assert len({name.casefold() for name in written}) == len(names)
+    assert list(json.loads((tmp_path / "detections.json").read_text())) == pictures
+
+
+def test_one_bad_picture_does_not_lose_the_others(checkpoint, tmp_path, capsys):
+    for name in ("first.png", "last.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((40, 50, 3), 90, np.uint8))
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    pictures = [str(tmp_path / name) for name in ("first.png", "bad.jpg", "gone.png", "last.png")]
+    out = tmp_path / "out"
+    assert main(["detect", *pictures, "--checkpoint", str(checkpoint), "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert "last.png:" in said.out
+    assert "2 of 4 pictures failed" in said.err
+    assert all(path in said.err for path in pictures[1:3])
+    assert list(json.loads((out / "detections.json").read_text())) == [pictures[0], pictures[3]]
+    assert {p.name for p in out.glob("*.png")} == {"first.detections.png", "last.detections.png"}
+
+
+def damage(image):
+    """Bytes inside the file overwritten."""
+    data = bytearray(image.read_bytes())
+    data[200:400] = bytes(200)
+    image.write_bytes(bytes(data))
+
+
+def forget_quantization(image):
+    """The picture as a JPEG file whose header and end are whole, but which cannot be decoded: DQT is missing."""
+    data = cv2.imencode(".jpg", cv2.imread(str(image)))[1].tobytes()
+    while (start := data.find(b"\xff\xdb")) >= 0:
+        data = data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
+    image.unlink()
+    image.with_suffix(".jpg").write_bytes(data)
+    return image.with_suffix(".jpg")
+
+
+def test_skip_bad_trains_without_what_cannot_be_decoded(tmp_path, capsys, recwarn):
+    Shapes(6, seed=1).write_voc(tmp_path, "trainval")
+    Shapes(3, seed=2).write_voc(tmp_path, "test")
+    first, half = sorted((tmp_path / "JPEGImages").glob("scene-1-*"))[:2]
+    damaged = forget_quantization(first)
+    forget_quantization(sorted((tmp_path / "JPEGImages").glob("scene-2-*"))[0])
+    VOCFolder(tmp_path, "test", classes=CLASSES)  # finds nothing wrong, since it does not decode
+    xml = tmp_path / "Annotations" / f"{half.stem}.xml"
+    xml.write_text(xml.read_text().replace("<xmin>", "<xmin>nan", 1))
+    small = ["--steps", "1", "--size", "128", "--batch-size", "6", "--workers", "0"]
+    out = tmp_path / "run"
+    assert main(["train", str(tmp_path), "--skip-bad", "--out", str(out), *small]) == 0
+    text = capsys.readouterr().out
+    assert "5 images to train on, 2 held out" in text
+    assert text.count("broken image (image): 1.") == 2
+    assert text.count("bad number (object): 1.") == 1
+    assert damaged.name in text
+    assert not [w for w in recwarn if "dataset.report" in str(w.message)]
+    assert main(["evaluate", str(out / "last.pt"), str(tmp_path), "--skip-bad"]) == 0
+    assert "measuring 2 images: those held out when it was trained" in capsys.readouterr().out
+
+
+def saved_by_training(folder, path, **splits):
+    """A detector whose checkpoint says that it was trained on this folder."""
+    opened = open_splits(folder, **splits)
+    net = train.build(lambda: SSD(priors.SHAPES128, 9, "small"), 0)
+    checkpoints.save_checkpoint(path, net, CLASSES, data=opened.record())
+    return opened
+
+
+def test_evaluate_measures_what_was_held_out(tmp_path, capsys):
+    """A folder with trainval and val alone: val is a part of trainval, as in VOC2012."""
+    Shapes(5, seed=1).write_voc(tmp_path / "d", "trainval")
+    lists = tmp_path / "d" / "ImageSets" / "Main"
+    ids = (lists / "trainval.txt").read_text().split()
+    (lists / "val.txt").write_text("\n".join(ids[:3]))
+    opened = saved_by_training(tmp_path / "d", tmp_path / "net.pt")
+    assert names_of(opened.test) == [ids[4]]
+    evaluate = ["evaluate", str(tmp_path / "net.pt"), str(tmp_path / "d")]
+    assert main(evaluate) == 0
+    text = capsys.readouterr().out
+    assert "measuring 1 images: those held out" in text
+    assert "warning" not in text
+    assert main([*evaluate, "--split", "val"]) == 0
+    text = capsys.readouterr().out
+    assert "measuring 3 images: split val" in text
+    assert "warning: 3 of them, by their names, were trained on" in text
+
+
+def test_evaluate_elsewhere_leaves_out_what_was_trained_on(tmp_path, capsys):
+    Shapes(4, seed=1).write_voc(tmp_path / "a", "trainval")
+    Shapes(2, seed=2).write_voc(tmp_path / "a", "test")
+    saved_by_training(tmp_path / "a", tmp_path / "net.pt")
+    Shapes(6, seed=1).write_voc(tmp_path / "b", None)  # its first four scenes are those of a
+    assert main(["evaluate", str(tmp_path / "net.pt"), str(tmp_path / "b")]) == 0
+    text = capsys.readouterr().out
+    assert "measuring 2 images: all in the folder, without 4 that were trained on" in text
+    assert "warning" not in text
+    Shapes(3, seed=1).write_voc(tmp_path / "c", None)
+    assert main(["evaluate", str(tmp_path / "net.pt"), str(tmp_path / "c")]) == 0
+    assert "warning: 3 of them" in capsys.readouterr().out
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("arguments", "has_checkpoint", "hint"), [
+    (["train", "x", "--out", "o"], True, "the same command with --resume"),
+    (["train", "x", "--out", "o"], False, "before the first checkpoint"),
+    (["demo", "--fresh"], False, "the same command without --fresh goes on"),
+    (["detect", "x", "--checkpoint", "o/last.pt"], True, ""),
+])  # fmt: skip
+def test_an_interrupt_says_how_to_go_on(arguments, has_checkpoint, hint, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("workshop.train_on_folder", "workshop.detect_in_files", "demo.run"):
+        monkeypatch.setattr(f"ssdedu.{name}", interrupt)
+    (tmp_path / "o").mkdir()
+    if has_checkpoint:
+        (tmp_path / "o" / "last.pt").touch()
+    assert main(arguments) == 130
+    error = capsys.readouterr().err
+    assert hint in error
+    assert hint or "--resume" not in error
+    assert ("--resume" in error) == (arguments[0] == "train" and has_checkpoint)
+
+
+def test_every_kind_of_demo_has_a_folder_of_its_own(monkeypatch, capsys):
+    folders = []
+
+    def note(demo, folder, fresh):
+        folders.append(folder.as_posix())
+        return {"mean_ap": 1.0, "seconds": {"training": 0}}
+
+    monkeypatch.setattr("ssdedu.demo.run", note)
+    for options in (
+        [],
+        ["--seed", "1"],
+        ["--one-map"],
+        ["--one-map", "--seed", "2", "--steps", "9"],
+        ["--out", "x"],
+    ):
+        assert main(["demo", *options]) == 0
+    names = ("demo", "demo-seed1", "demo-one-map", "demo-one-map-seed2-steps9")
+    assert folders == [*(f"runs/{n}" for n in names), "x"]
+
+
+def test_several_folders_train_together(tmp_path, capsys):
+    """As VOC07+12: trainval of both, measured on the test split that one of them has."""
+    Shapes(4, seed=1).write_voc(tmp_path / "VOC2007", "trainval")
+    Shapes(2, seed=2).write_voc(tmp_path / "VOC2007", "test")
+    Shapes(3, seed=3).write_voc(tmp_path / "VOC2012", "trainval")
+    folders = [str(tmp_path / name) for name in ("VOC2007", "VOC2012")]
+    small = ["--steps", "1", "--size", "128", "--batch-size", "2", "--workers", "0"]
+    assert main(["train", *folders, "--out", str(tmp_path / "run"), *small]) == 0
+    assert "7 images to train on, 2 held out" in capsys.readouterr().out
+
+
 def test_check_data_finds_what_is_wrong(folder, tmp_path, capsys):
     assert main(["check-data", str(folder)]) == 0
-    assert "9" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    objects = sum(len(Shapes(n, seed=s).truth(i)) for n, s in ((6, 1), (3, 2)) for i in range(n))
+    assert "9 images (0 without objects)" in listed
+    assert f"{objects} objects (0 difficult)" in listed
+    assert "No problems found." in listed
     Shapes(2, seed=1).write_voc(tmp_path, None)
     victim = next((tmp_path / "Annotations").glob("*.xml"))
     victim.write_text(victim.read_text().replace("<xmax>", "<xmax>-"))
@@ -260,6 +444,30 @@ def test_a_cut_demo_goes_on_to_the_same_detector(tmp_path):
     assert resumed["ap"] == whole["ap"]
     nets = [checkpoints.load_detector(tmp_path / n / "last.pt").model.state_dict() for n in ("whole", "cut")]
     assert all(torch.equal(a, b) for a, b in zip(nets[0].values(), nets[1].values(), strict=True))
+
+
+def test_a_demo_cut_by_other_options_or_base_is_told_apart(tmp_path):
+    demo = quick()
+    settings = dataclasses.replace(demo.recipe.settings, seed=0)
+    checkpoints.save_checkpoint(
+        tmp_path / "last.pt", demo.recipe.model(9, 0), CLASSES, settings=settings.to_dict()
+    )
+    network = {**demo.recipe.config.to_dict(), "base": "small"}
+
+    def resumes(base="small", **changes):
+        changed = dataclasses.replace(settings, **changes)
+        return _can_resume(tmp_path / "last.pt", changed, {**network, "base": base}, CLASSES)
+
+    assert resumes()
+    assert resumes(workers=2, log_every=3, save_every=7)
+    assert not resumes(lr=0.5)
+    assert not resumes(base="vgg16")
+
+
+def test_a_short_demo_has_a_short_warmup():
+    base = Demo().recipe.settings
+    assert Demo().short(base.iterations // 10).recipe.settings.warmup == base.warmup // 10
+    assert Demo().short(base.iterations * 2).recipe.settings.warmup == base.warmup
 
 
 def test_one_map_predicts_fewer_boxes():

@@ -116,6 +116,47 @@ def test_worst_case_of_an_untrained_net_equals_the_loop():
     assert_equal_to_loop(detect(offsets[:1], logits[:1, :, :3], p)[0], part)
 
 
+def test_equal_scores_go_in_order_of_the_default_boxes():
+    """Few distinct scores, so that the cut at the best candidates falls among equals; disjoint boxes all stay."""
+    rng = np.random.default_rng(0)
+    x, y = np.meshgrid(np.arange(30) / 30, np.arange(30) / 30)
+    p = torch.tensor(np.stack([x, y, 0 * x + 0.01, 0 * y + 0.01], -1).reshape(-1, 4)).float()
+    p[:, :2] += 0.016
+    logits = torch.zeros(1, 900, 3)
+    logits[..., 1:] = torch.tensor(rng.integers(0, 3, (1, 900, 2)))
+    expected = slow_detect(torch.zeros(900, 4), logits[0], p, 0.01, 40, 0.45, 200)
+    (found,) = detect(torch.zeros(1, 900, 4), logits, p, candidates_per_class=40)
+    assert_equal_to_loop(found, expected)
+    assert len(found) == 80
+
+
+def test_memory_of_the_worst_case_is_bounded(monkeypatch):
+    """However many images and classes, no suppression sees more entries at once than its bound."""
+    sizes, real = [], boxes.nms_sorted
+
+    def watched(boxes_xyxy, iou_threshold, valid):
+        sizes.append(valid.shape[0] * valid.shape[1] ** 2)
+        return real(boxes_xyxy, iou_threshold, valid)
+
+    monkeypatch.setattr(boxes, "nms_sorted", watched)
+    offsets, logits, p = random_outputs(0, 3, 40, 0.01)
+    p, offsets, logits = p.repeat(8, 1), offsets.repeat(1, 8, 1), logits.repeat(1, 8, 1)
+    detect(offsets, logits, p)
+    assert len(sizes) > 5
+    assert max(sizes) <= 20 * 400 * 400
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_broken_outputs_are_an_error(bad):
+    offsets, logits, p = random_outputs(0, 1, 3, 1.0)
+    logits[0, 3, 1] = bad
+    with pytest.raises(ValueError, match="logits are not all finite"):
+        detect(offsets, logits, p)
+    for option in ("candidates_per_class", "max_detections"):
+        with pytest.raises(ValueError, match="1 or more"):
+            detect(offsets, logits.zero_(), p, **{option: 0})
+
+
 def test_shapes_that_do_not_fit_are_refused():
     offsets, logits, p = random_outputs(0, 1, 3, 1.0)
     with pytest.raises(ValueError, match="expected offsets"):

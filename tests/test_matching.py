@@ -159,5 +159,35 @@ def test_encode_targets_decode_to_the_objects():
 def test_errors_are_clear(b, labels, rule, message):
     with pytest.raises(ValueError, match=message):
         matching.match(torch.tensor(b), torch.tensor(labels), grid_priors(), rule=rule)
-    with pytest.raises(ValueError, match="one tensor of labels an image"):
-        matching.match_batch([], [], grid_priors())
+
+
+def test_errors_of_a_batch_are_clear():
+    b, labels, p = torch.tensor([[0.1, 0.1, 0.5, 0.6]]), torch.tensor([1]), grid_priors()
+    with pytest.raises(ValueError, match="at least one image"):
+        matching.match_batch([], [], p)
+    with pytest.raises(ValueError, match="each image needs its boxes and its labels, got 2 and 1"):
+        matching.match_batch([b, b], [labels], p)
+    for threshold in (0, -0.5, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="threshold must be above 0"):
+            matching.match(b, labels, p, threshold)
+    with pytest.raises(ValueError, match="P above 0"):
+        matching.match(b, labels, p[:0])
+    with pytest.raises(ValueError, match="image 0: labels must be whole numbers"):
+        matching.match(b, torch.tensor([1.5]), p)
+
+
+def test_kinds_of_numbers_may_mix():
+    """Boxes of numpy's float64 beside float32, int32 labels, and an empty image written as tensor([])."""
+    p = grid_priors()
+    b = [
+        torch.tensor([[0.1, 0.1, 0.5, 0.6]], dtype=torch.float64),
+        torch.zeros(0, 4),
+        torch.tensor([[0, 0, 1, 1]]),
+    ]
+    labels = [torch.tensor([3], dtype=torch.int32), torch.tensor([]), torch.tensor([2])]
+    target = matching.encode_targets(b, labels, p)
+    assert target.labels.dtype == torch.int64
+    assert target.offsets.dtype == torch.float32
+    same = matching.encode_targets([x.float() for x in b], [n.long() for n in labels], p)
+    torch.testing.assert_close(target.offsets, same.offsets)
+    assert torch.equal(target.labels, same.labels)

@@ -106,7 +106,7 @@ def test_row_p_of_the_output_belongs_to_default_box_p(size):
         poked = [x.clone() for x in maps]
         poked[number][0, :, row, column] = 1.0
         net.features = lambda _, x=poked: x
-        offsets, logits = net(torch.zeros(1))
+        offsets, logits = net(torch.zeros(1, 3, config.height_px, config.width_px))
         moved = (logits[0].std(-1) > 1e-6).nonzero()[:, 0]
         first = start + (row * m.width + column) * m.boxes_per_cell
         assert moved.tolist() == list(range(first, first + m.boxes_per_cell))
@@ -155,8 +155,26 @@ def test_fit_config_gives_maps_that_the_network_has(width, height):
     assert offsets.shape[1] == config.num_boxes
     if (width, height) == (300, 300):
         assert torch.equal(priors.default_boxes(config), priors.default_boxes(priors.SSD300_VOC))
+    assert priors.default_boxes(config)[:, :2].max() <= 1.02
     short = min(width, height)
     assert config.maps[0].min_px == pytest.approx(short / 10)
+
+
+@pytest.mark.parametrize("size", [320, 500, 512, 544, 600, 640, 800, (700, 500)])
+@pytest.mark.parametrize("config", [priors.SSD300_VOC, priors.SSD512_VOC])
+def test_fitted_grids_fill_the_image_and_stay_in_it(config, size):
+    width, height = size if isinstance(size, tuple) else (size, size)
+    for m in model.fit_config(config, width, height).maps:
+        centers = priors.cell_centers(m, width, height)
+        assert centers.max() <= 1.02
+        for cells, last in ((m.width, centers[-1, -1, 0]), (m.height, centers[-1, -1, 1])):
+            assert 1 - last <= 1.5 / cells
+
+
+def test_images_of_another_size_are_refused():
+    net = SSD(priors.SHAPES128, 2, "small")
+    with pytest.raises(ValueError, match=r"takes images of 128 x 128 px .*got 160 x 128"):
+        net(torch.zeros(1, 3, 160, 128))
 
 
 def test_a_description_that_does_not_fit_is_named():

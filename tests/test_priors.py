@@ -181,6 +181,8 @@ GOOD = {"name": "m", "height": 2, "width": 3, "min_px": 10.0, "max_px": 20.0}
     ({"min_px": 0.5}, "whole_px"), ({"max_px": 5.0}, r"maps\[0\].max_px"),
     ({"aspect_ratios": (0.0,)}, "aspect_ratios"), ({"aspect_ratios": (1.0,)}, "aspect_ratios"),
     ({"aspect_ratios": (2.0, 0.5)}, "aspect_ratios"), ({"step_px": 0.0}, "step_px"),
+    ({"aspect_ratios": 2.0}, "aspect_ratios"), ({"extra": (8, 8)}, r"maps\[0\].extra must be None or an Extra"),
+    ({"extra": Extra(8, 0)}, r"maps\[0\].extra.out"), ({"extra": Extra(8, 8, padding=-1)}, r"maps\[0\].extra.padding"),
 ])  # fmt: skip
 def test_a_wrong_map_is_named(change, field):
     with pytest.raises(ValueError, match=field):
@@ -189,6 +191,7 @@ def test_a_wrong_map_is_named(change, field):
 
 @pytest.mark.parametrize(("change", "field"), [
     ({"width_px": 0}, "width_px"), ({"height_px": 1.5}, "height_px"), ({"maps": ()}, "maps"),
+    ({"maps": ("conv4_3",)}, "maps"), ({"maps": priors.SSD300_VOC.maps[0]}, "maps"), ({"variances": 0.1}, "variances"),
     ({"variances": (0.1, 0.1)}, "variances"), ({"variances": (0.1, 0.1, 0.2, 0)}, "variances"),
 ])  # fmt: skip
 def test_a_wrong_description_is_named(change, field):
@@ -209,6 +212,12 @@ def test_from_dict_refuses_strangers():
         Config.from_dict({**fields, "colour": "red"})
     with pytest.raises(ValueError, match="not a detector description"):
         Config.from_dict({"name": "x"})
+
+
+def test_numpy_numbers_are_numbers():
+    m = FeatureMap("m", np.int64(2), np.int64(3), np.float32(10), np.float64(20), (np.float32(2),))
+    config = Config("numpy", np.int32(60), 40, (m,))
+    assert len(priors.default_boxes(config)) == 2 * 3 * 4
 
 
 def test_table_counts_add_up():

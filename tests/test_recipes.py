@@ -1,5 +1,8 @@
 """Recipes, the decoded cache, and the choice of splits and device."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from ssdedu.datasets.cached import Cached
 from ssdedu.datasets.shapes import Shapes
 from ssdedu.model import parameter_groups
 from ssdedu.recipes import RECIPES, recipe
+from ssdedu.splits import names_of, open_splits
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -23,7 +27,11 @@ def test_every_recipe_fits_its_own_parts(name):
     assert offsets.shape[1] == logits.shape[1] == c.num_boxes
     assert logits.shape[2] == 5
     augment = chosen.augmentation()
-    assert (augment.width_px, augment.height_px, augment.max_ratio) == (c.width_px, c.height_px, chosen.max_zoom_out)
+    assert (augment.width_px, augment.height_px, augment.max_ratio) == (
+        c.width_px,
+        c.height_px,
+        chosen.max_zoom_out,
+    )
     assert parameter_groups(net, 1.0, 0.1)
 
 
@@ -63,6 +71,13 @@ def test_the_cache_reads_once_as_far_as_it_fits():
     twice = [cache[i] for _ in range(2) for i in range(3)]
     assert Counting.reads == 4  # the third image found no room
     assert all(np.array_equal(a.image, b.image) for a, b in zip(twice[:3], twice[3:], strict=True))
+    Counting.reads = 0
+    shared = Cached(
+        data, megabytes=2 * 128 * 128 * 3 / 1e6, workers=2
+    )  # room for one in each of two processes
+    for i in (0, 1, 0, 1):
+        shared[i]
+    assert Counting.reads == 3
     assert len(cache) == 3
     assert list(cache.classes) == list(data.classes)
     assert cache.truth(1).labels.tolist() == data[1].labels.tolist()
@@ -91,10 +106,78 @@ def test_splits_are_chosen_as_the_help_says(splits, given, sizes, tmp_path):
         Shapes(2, seed=2).write_voc(tmp_path, splits[1])
     for extra in splits[2:]:
         (tmp_path / "ImageSets" / "Main" / f"{extra}.txt").write_text("")
-    training, test = workshop.open_splits(tmp_path, given)
+    training, test = open_splits(tmp_path, given)[:2]
     assert (len(training), len(test)) == sizes
-    assert {training[i].name for i in range(len(training))}.isdisjoint({test[i].name for i in range(len(test))})
+    assert {training[i].name for i in range(len(training))}.isdisjoint(
+        {test[i].name for i in range(len(test))}
+    )
     assert test.truth(0).name == test[0].name
+
+
+def lay_out(root, **splits):
+    """Ten scenes and split files of the numbers given, such as trainval="01234"."""
+    Shapes(10, seed=1).write_voc(root, None)
+    ids = sorted(p.stem for p in (root / "Annotations").iterdir())
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True, exist_ok=True)
+    for name, numbers in splits.items():
+        (lists / f"{name}.txt").write_text("\n".join(ids[int(n)] for n in numbers))
+    return ids
+
+
+@pytest.mark.parametrize(("present", "given", "training", "test"), [
+    ({"mine": "89"}, (None, "mine"), "01234567", "89"),
+    ({"trainval": "0123456", "mine": "89"}, (None, "mine"), "0123456", "89"),
+    ({"trainval": "0123456", "mine": "56"}, (None, "mine"), "01234", "56"),
+    ({"trainval": "0123", "train": "012", "val": "3"}, (None, "val"), "012", "3"),
+    ({"train": "01", "val": "56789"}, ("val", None), "5678", "9"),
+    ({"test": "01"}, (None, None), "23456789", "01"),
+    ({"test": "0123456789", "mine": "12"}, ("test", "mine"), "0123456789", "12"),
+])  # fmt: skip
+def test_no_image_trains_and_measures(present, given, training, test, tmp_path):
+    ids = lay_out(tmp_path, **present)
+    said = []
+    opened = open_splits(tmp_path, given, say=said.append)
+    assert names_of(opened.training) == [ids[int(n)] for n in training]
+    assert names_of(opened.test) == [ids[int(n)] for n in test]
+    assert any("trained on and measured" in line for line in said) == (set(training) & set(test) != set())
+
+
+def test_the_folder_above_a_single_voc_folder_has_its_splits(tmp_path):
+    lay_out(tmp_path / "VOC2007", trainval="0123", test="56")
+    opened = open_splits(tmp_path)
+    assert (len(opened.training), len(opened.test)) == (4, 2)
+    assert (opened.split, opened.test_split) == ("trainval", "test")
+
+
+def test_several_folders(tmp_path):
+    """Each with its own training split; those with a test split alone are only measured on."""
+    lay_out(tmp_path / "a", trainval="0123")
+    lay_out(tmp_path / "b", trainval="01234", val="34")
+    lay_out(tmp_path / "c", test="67")
+    both = open_splits([tmp_path / "a", tmp_path / "b"])
+    assert (len(both.training), len(both.test)) == (8, 1)
+    three = open_splits([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert (len(three.training), len(three.test)) == (9, 2)
+    with pytest.raises(ValueError, match="give --split"):
+        open_splits([tmp_path / "a", tmp_path / "b"], (None, "val"))
+    with pytest.raises(ValueError, match="no split 'gone'"):
+        open_splits([tmp_path / "a", tmp_path / "b"], (None, "gone"))
+
+
+def test_nothing_left_to_train_on(tmp_path):
+    lay_out(tmp_path, test="0123456789")
+    with pytest.raises(ValueError, match="none is left"):
+        open_splits(tmp_path)
+
+
+def test_detection_does_not_need_training():
+    code = "import sys, ssdedu.inference; assert 'ssdedu.train' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_only_a_plain_vgg_is_warned_about():
+    assert {name for name in RECIPES if recipe(name).from_random_vgg} == {"ssd300", "ssd512"}
 
 
 def test_a_crowded_scene_gives_up_on_an_object():

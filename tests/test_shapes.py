@@ -78,7 +78,7 @@ def test_scenes_are_those_of_every_machine():
     for i in range(20):
         s = draw_scene(0, i)
         digest.update(s.image.tobytes() + s.boxes_xyxy.tobytes() + s.labels.tobytes())
-    assert digest.hexdigest()[:16] == "2f2e98cf5e2b79a7"
+    assert digest.hexdigest()[:16] == "2c529aff03bebe26"
 
 
 def test_variety():
@@ -89,7 +89,7 @@ def test_variety():
     assert boxes.max() <= 1
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     side, ratio = np.sqrt(width * height), width / height
-    assert 0.05 < side.min() < 0.09
+    assert 0.07 < side.min() < 0.09
     assert 0.6 < side.max() < 0.70
     assert 0.15 < np.median(side) < 0.25
     assert (ratio > 2).sum() > 30
@@ -126,7 +126,7 @@ def test_no_object_is_covered_by_more_than_the_limit(monkeypatch):
             alone.append(canvas > 0)
         for i, mine in enumerate(alone):
             covered = np.any(alone[i + 1 :], axis=0) & mine if i + 1 < len(alone) else np.zeros_like(mine)
-            assert covered.sum() <= 0.45 * mine.sum()
+            assert covered.sum() <= (0.45 if mine.sum() >= 300 else 0.15) * mine.sum()
             rows, columns = np.nonzero(mine & ~covered)
             box = shapes._visible_box(owner, i + 1)
             assert box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)

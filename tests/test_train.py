@@ -67,7 +67,27 @@ def test_warmup_and_cosine():
 
 
 @pytest.mark.parametrize(
-    "change", [{"lr": 0}, {"batch_size": 0}, {"optimizer": "rmsprop"}, {"schedule": "step"}]
+    "change",
+    [
+        {"lr": 0},
+        {"lr": float("inf")},
+        {"batch_size": 0},
+        {"optimizer": "rmsprop"},
+        {"schedule": "step"},
+        {"momentum": 1.0},
+        {"weight_decay": -1e-4},
+        {"threshold": 0.0},
+        {"threshold": 1.01},
+        {"rule": "best"},
+        {"ratio": -1.0},
+        {"clip_norm": 0.0},
+        {"warmup": -1},
+        {"workers": -1},
+        {"log_every": 0},
+        {"seed": -1},
+        {"save_every": 0},
+        {"ratio": float("nan")},
+    ],
 )
 def test_settings_are_checked(change):
     with pytest.raises(ValueError, match=f"settings: {next(iter(change))}"):
@@ -136,6 +156,15 @@ def test_resume_refuses_another_run(scenes, tmp_path):
     other = dataclasses.replace(QUICK, lr=0.5)
     with pytest.raises(CheckpointError, match=r"other settings \(lr: 0.001 there, 0.5 here\)"):
         train.train(tiny(), scenes, Resize(128, 128), other, tmp_path, resume=True)
+    based = tiny()
+    based.base_name = "other"
+    with pytest.raises(CheckpointError, match=r"other network \(base: small there, other here\)"):
+        train.train(based, scenes, Resize(128, 128), QUICK, tmp_path, resume=True)
+    data = {"trained_on": ["a", "b"]}
+    with pytest.raises(CheckpointError, match=r"other images to train on \(0 images there, 2 images here"):
+        train.train(tiny(), scenes, Resize(128, 128), QUICK, tmp_path, resume=True, data=data)
+    free = dataclasses.replace(QUICK, workers=1, log_every=2, save_every=3)
+    train.train(tiny(), scenes, Resize(128, 128), free, tmp_path, resume=True, until=3)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         train.train(tiny(), scenes, Resize(128, 128), QUICK, tmp_path / "none", resume=True)
 
@@ -154,6 +183,81 @@ def test_nan_stops_with_the_files_of_the_batch(scenes, tmp_path):
     with pytest.raises(TrainingError, match=r"loss is nan at step 1.*scene-2-\d, scene-2-\d, scene-2-\d"):
         train.train(net, scenes, Resize(128, 128), QUICK, tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def poison(net, name):
+    """A network whose forward pass is sound and whose gradient is nan."""
+    parameter = dict(net.named_parameters())[name]
+    parameter.register_hook(lambda gradient: gradient * float("nan"))
+    return net
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_is_used(scenes, tmp_path):
+    """The batch to blame is this one, not the next; the weights and the log are those of the steps before."""
+    net = poison(tiny(), "class_heads.0.weight")
+    before = {k: v.clone() for k, v in net.state_dict().items() if "running" not in k and "num_b" not in k}
+    first = next(iter(batches.training_batches(scenes, Resize(128, 128), 3, 4, 0, 1)))
+    with pytest.raises(TrainingError, match="norm of the gradient is nan at step 1") as stop:
+        train.train(net, scenes, Resize(128, 128), QUICK, tmp_path)
+    assert ", ".join(first.names) in str(stop.value)
+    assert "no checkpoint yet" in str(stop.value)
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in before.items())
+
+
+class Stops(Shapes):
+    """Raises at the reading of one image after a number of others."""
+
+    def __init__(self, after, error):
+        super().__init__(7, 2)
+        self.left, self.error = after, error
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().__getitem__(index)
+
+
+def test_what_was_logged_survives_an_interrupt(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train.train(tiny(), Stops(10, KeyboardInterrupt()), Resize(128, 128), QUICK, tmp_path)
+    assert [r["step"] for r in train.read_log(tmp_path / "log.jsonl")] == [1, 2, 3]
+    assert checkpoints.load_checkpoint(tmp_path / "last.pt")["step"] == 2
+
+
+def test_an_error_says_which_step_the_checkpoint_holds(scenes, tmp_path):
+    class Late(Shapes):
+        reads = 0
+
+        def __getitem__(self, index):
+            Late.reads += 1
+            s = super().__getitem__(index)
+            boxes = s.boxes_xyxy[:, [2, 1, 0, 3]] if Late.reads == 14 else s.boxes_xyxy
+            return dataclasses.replace(s, boxes_xyxy=boxes, name=f"read-{Late.reads}")
+
+    with pytest.raises(TrainingError, match=r"step 5: read-14: .*last\.pt holds step 4"):
+        train.train(tiny(), Late(7, 2), lambda s, rng: s, QUICK, tmp_path)
+
+
+@pytest.mark.parametrize(("boxes", "labels"), [
+    ([[0.5, 0.1, 0.5, 0.2]], [1]), ([[0.1, 0.3, 0.5, 0.2]], [1]), ([[0.1, 0.1, float("nan"), 0.2]], [1]),
+    ([[0.1, 0.1, float("inf"), 0.2]], [1]), ([[0.1, 0.1, 0.2, 0.2]], [0]), ([[0.1, 0.1, 0.2, 0.2]], [9]),
+    ([[0.1, 0.1, 0.2, 0.2]], [-1]),
+])  # fmt: skip
+def test_broken_boxes_and_labels_are_found_in_the_batch(scenes, boxes, labels):
+    fine = batches.collate([scenes[0], scenes[1]])
+    fine.check(9)
+    batches.Batch(
+        fine.images, [torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.int64)] * 2, ["a", "b"]
+    ).check(9)
+    broken = batches.Batch(
+        fine.images,
+        [fine.boxes_xyxy[0], torch.tensor(boxes)],
+        [fine.labels[0], torch.tensor(labels)],
+        ["a", "b"],
+    )
+    with pytest.raises(ValueError, match=r"^b: .*check-data"):
+        broken.check(9)
 
 
 def test_images_without_objects_train(tmp_path):
@@ -237,7 +341,7 @@ def test_files_that_are_no_checkpoints_are_refused(kind, tmp_path, monkeypatch):
         path.write_bytes(path.read_bytes()[:5000])
     else:
         path.write_text("hello" if kind == "text" else "")
-    with pytest.raises(CheckpointError, match=r"bad\.pt"):
+    with pytest.raises(CheckpointError, match=r"bad\.pt: not a checkpoint of `ssdedu train`, or cut short$"):
         checkpoints.load_detector(path)
     assert not (tmp_path / "trap-was-sprung").exists()
 

@@ -6,6 +6,8 @@ import io
 import pickle
 import shutil
 import struct
+import sys
+import tempfile
 import warnings
 import zlib
 from collections import Counter
@@ -29,6 +31,7 @@ from ssdedu.datasets.voc import (
     read_annotation,
     write_voc,
 )
+from ssdedu.datasets.voc_damage import find_damage
 from ssdedu.datasets.voc_image import ImageError, is_complete, read_header, read_image, turn_upright
 from ssdedu.datasets.voc_report import KINDS
 from ssdedu.datasets.voc_xml import decode_text
@@ -759,6 +762,80 @@ def test_damaged_images_are_errors(name, tmp_path, capfd):
     assert (report.num_images, kinds(report.problems)) == (1, {"broken image": 1})
 
 
+def pixel_data(jpeg: bytes) -> tuple[int, int]:
+    """Where the compressed data of a JPEG with one scan begin and end."""
+    start = jpeg.index(b"\xff\xda")
+    return start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big"), len(jpeg) - 2
+
+
+def zeroed(jpeg: bytes, number: int, rng) -> bytes:
+    first, last = pixel_data(jpeg)
+    start = int(rng.integers(first, last - number))
+    return jpeg[:start] + bytes(number) + jpeg[start + number :]
+
+
+def cut_and_closed(jpeg: bytes, share: float) -> bytes:
+    first, last = pixel_data(jpeg)
+    return jpeg[: first + int(share * (last - first))] + b"\xff\xd9"
+
+
+PHOTO = encoded(picture(400, 300), quality=90)
+WRONG_PIXELS = {
+    "half, closed by an end mark": cut_and_closed(PHOTO, 0.5),
+    "nearly all, closed by an end mark": cut_and_closed(PHOTO, 0.99),
+    "400 bytes zeroed": zeroed(PHOTO, 400, np.random.default_rng(0)),
+    "a restart mark in the data": PHOTO[:9000] + b"\xff\xd3" + PHOTO[9002:],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_PIXELS)
+def test_jpegs_that_decode_to_wrong_pixels_are_found(name, tmp_path):
+    xml = document(obj(), size="")
+    images = {"a.jpg": WRONG_PIXELS[name], "b.jpg": PHOTO}
+    folder = make_folder(tmp_path / "own ü", {"a": xml, "b": xml}, images)
+    damaged, good = (read_image(folder / "JPEGImages" / name) for name in images)
+    assert (damaged != good).any()
+    report = check_folder(folder)
+    assert (report.num_images, kinds(report.problems)) == (1, {"broken image": 1})
+    assert "a.jpg: the JPEG data are damaged" in str(report.problems[0])
+    assert check_folder(folder, decode=False).ok
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"optimize": True}, {"restart_marker_blocks": 3}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_good_jpegs_of_every_kind_raise_no_alarm(mode, options, tmp_path):
+    path = saved(tmp_path / "a.jpg", encoded(Image.fromarray(picture(97, 55)).convert(mode), **options))
+    assert find_damage([path]) == {}
+
+
+def test_of_damaged_photos_as_many_are_found_as_is_said():
+    """All photos cut short, three of four with 400 bytes zeroed at least, and no good one."""
+    photos = sorted((shared("voc-sample") / "JPEGImages").glob("*.jpg"))
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        makers = (
+            lambda jpeg: cut_and_closed(jpeg, rng.uniform(0.1, 0.99)),
+            lambda jpeg: zeroed(jpeg, 400, rng),
+        )
+        cut, holes = (
+            [saved(Path(folder) / f"{k}-{path.name}", make(path.read_bytes())) for path in photos]
+            for k, make in enumerate(makers)
+        )
+        found = find_damage([*cut, *photos, *holes])
+    assert set(cut) <= set(found)
+    assert not set(photos) & set(found)
+    assert len(set(holes) & set(found)) >= 0.75 * len(holes)
+
+
+def test_no_process_for_the_search_is_a_warning(tmp_path, monkeypatch):
+    assert find_damage([tmp_path / "missing.jpg", saved(tmp_path / "a.png", PNG)]) == {}
+    path = saved(tmp_path / "a.jpg", WRONG_PIXELS["half, closed by an end mark"])
+    assert list(find_damage([path])) == [path]
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no python"))
+    with pytest.warns(UserWarning, match="was not looked for"):
+        assert find_damage([path]) == {}
+
+
 def test_whole_images_with_something_behind_or_before_are_read(tmp_path):
     images = {
         "a.jpg": JPEG + b"trailing bytes of a phone" * 9,
@@ -834,7 +911,7 @@ def test_the_warning_says_what_was_left_out(tmp_path):
     folder = make_folder(tmp_path / "own", {"a": document(obj(), obj(corners=(5, 5, 5, 9)))})
     with pytest.warns(UserWarning, match=r"own: zero-area box \(1\); print\(dataset.report\)"):
         VOCFolder(folder, on_error="skip")
-    with pytest.raises(AnnotationError, match=r"on_error=\"skip\" leaves them out"):
+    with pytest.raises(AnnotationError, match=r"on_error=\"skip\" or --skip-bad leaves them out"):
         VOCFolder(folder)
 
 
@@ -1000,7 +1077,7 @@ def test_voc_sample_splits_and_bccd_zero_boxes():
         AnnotationError, match=r"BloodImage_00338\.xml: object 13 \(RBC\): xmin and xmax are both 504"
     ):
         VOCFolder(bccd)
-    report = check_folder(bccd, decode=False)
+    report = check_folder(bccd)
     assert report.classes == ("Platelets", "RBC", "WBC")
     assert kinds(report.problems) == {"zero-area box": 2}
 

@@ -10,10 +10,13 @@ __all__ = ["Cached"]
 
 
 class Cached:
-    """Another data set whose decoded images stay in memory until they fill `megabytes`; the rest is read again."""
+    """Another data set whose decoded images stay in memory until they fill `megabytes`; the rest is read again.
 
-    def __init__(self, dataset: Dataset, megabytes: float = 1000) -> None:
-        self.dataset, self.room = dataset, megabytes * 1e6
+    workers: processes that load from it, each of which keeps images of its own and has its share of the room.
+    """
+
+    def __init__(self, dataset: Dataset, megabytes: float = 1000, workers: int = 0) -> None:
+        self.dataset, self.room = dataset, megabytes * 1e6 / max(1, workers)
         self._samples: dict[int, Sample] = {}
 
     @property

@@ -1,9 +1,9 @@
 """Drawn scenes of geometric shapes: a detection data set without a download, the same everywhere by its seed.
 
 Eight classes in confusable pairs (disc and ring, square and frame, diamond and triangle, plus and star), of
-any colour, stretched up to 3:1, from 8 % to 65 % of the image's side, up to 45 % covered by others, on a
-textured background with clutter. Everything random is an integer or uniform draw and everything drawn is
-fixed-point arithmetic, so that machines agree to the byte.
+any colour, stretched up to 3:1, from 8 % to 65 % of the image's side, up to 45 % covered by others (small ones
+less), on a textured background with clutter. Everything random is an integer or uniform draw and everything
+drawn is fixed-point arithmetic, so that machines agree to the byte.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _PLAIN_RATIO = 1.3
 _ELONGATED = 0.4  # share of the objects whose ratio is drawn up to MAX_RATIO
 MAX_TILT = math.radians(12)
 MAX_COVERED = 0.45
+_SMALL_PX, _SMALL_COVERED = 300, 0.15  # objects of fewer pixels stay recognizable only if covered less
 _MARGIN_PX = 1
-_MIN_CONTRAST = 120  # from the background's colour, over the three channels together
+_MIN_CONTRAST = 150  # from the background's colour, over the three channels together
 _RIM = 0.35  # brightness of an object's rim
 _TRIES = 30
 _FIXED = 4  # fractional bits of a vertex
@@ -136,6 +137,11 @@ def _paint(canvas: np.ndarray, contours: list[np.ndarray], color: np.ndarray) ->
     cv2.polylines(canvas, contours, True, rim, 1, cv2.LINE_AA, _FIXED)
 
 
+def _least_visible(pixels: int) -> float:
+    """How many of an object's pixels must stay visible."""
+    return pixels * (1 - (MAX_COVERED if pixels >= _SMALL_PX else _SMALL_COVERED))
+
+
 def _place(
     owner: np.ndarray, full: list[int], rng: np.random.Generator, name: str
 ) -> list[np.ndarray] | None:
@@ -145,7 +151,7 @@ def _place(
         attempt = owner.copy()
         _fill(attempt, contours, [len(full) + 1], smooth=False)
         seen = np.bincount(attempt.ravel(), minlength=len(full) + 2)[1:]
-        if all(seen[i] >= (1 - MAX_COVERED) * n for i, n in enumerate(full)):
+        if all(seen[i] >= _least_visible(n) for i, n in enumerate(full)):
             owner[:] = attempt
             full.append(int(seen[-1]))
             return contours

@@ -59,7 +59,8 @@ def read_image(path: Path, orientation: int = 1) -> np.ndarray:
     """Decodes an image file to (H, W, 3) uint8 RGB, then turns it by an EXIF orientation (1: as stored).
 
     Grey and palette images become RGB, an alpha channel is dropped, 16 bits become the upper 8.
-    Raises `ImageError` for files that are broken or end too early.
+    Raises `ImageError` for files that cannot be decoded or lack their end mark. A JPEG that is damaged inside
+    its data decodes to wrong pixels without an error; `voc_damage.find_damage` finds most of these.
     """
     data = path.read_bytes()
     if not is_complete(data):

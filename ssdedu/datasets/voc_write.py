@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from ssdedu.datasets.voc_folder import check_classes, file_key
+from ssdedu.files import write_atomically
 from ssdedu.sample import Dataset, Sample
 
 __all__ = ["write_voc"]
@@ -47,8 +47,8 @@ def write_voc(
         _check_sample(sample, ids[-1], len(classes))
         _write_sample(root, ids[-1], sample, classes)
     if split is not None:
-        (root / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
-        _replace(root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{name}\n" for name in ids).encode())
+        listing = "".join(f"{name}\n" for name in ids)
+        write_atomically(root / "ImageSets" / "Main" / f"{split}.txt", listing.encode())
     return len(ids)
 
 
@@ -96,17 +96,19 @@ def _check_sample(sample: Sample, name: str, num_classes: int) -> None:
 
 
 def _write_sample(root: Path, name: str, sample: Sample, classes: Sequence[str]) -> None:
-    written, encoded = cv2.imencode(".png", cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR))
+    write_atomically(root / "JPEGImages" / f"{name}.png", _png(name, sample.image))
+    annotation = _annotation_xml(root.name, name, sample, classes)
+    write_atomically(root / "Annotations" / f"{name}.xml", annotation)
+
+
+def _png(name: str, image: np.ndarray) -> bytes:
+    try:
+        written, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:  # OpenCV 4.10 raises, 5.0 returns False
+        written = False
     if not written:
-        raise ValueError(f"{name}: the image of {sample.image.shape} cannot be written as PNG")
-    _replace(root / "JPEGImages" / f"{name}.png", encoded.tobytes())
-    _replace(root / "Annotations" / f"{name}.xml", _annotation_xml(root.name, name, sample, classes))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+        raise ValueError(f"{name}: the image of {image.shape} cannot be written as PNG")
+    return encoded.tobytes()
 
 
 def _annotation_xml(folder: str, name: str, sample: Sample, classes: Sequence[str]) -> bytes:
