@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,7 +74,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # torch's remark on foreign pickles adds nothing to our error
+            content = torch.load(path, map_location="cpu", weights_only=True)
         content["description"] = json.loads(content["description"])
         if content["description"]["format"] != _FORMAT:
             raise CheckpointError(f"{path}: written by another version of ssdedu")
