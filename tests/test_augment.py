@@ -4,6 +4,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from cases import THREE, noise, random_boxes, same, sample_of, slow_iou, smooth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -11,50 +12,9 @@ from hypothesis.extra.numpy import arrays
 from ssdedu import augment as aug
 from ssdedu.augment import SAMPLERS, Augment, Resize
 from ssdedu.distort import Distortion, distort
-from ssdedu.sample import Sample
 
 LINEAR = (cv2.INTER_LINEAR,)
 FILL = (123, 117, 104)
-
-
-def noise(width_px=50, height_px=38, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
-
-
-def smooth(width_px=500, height_px=375, low=80.0, high=170.0):
-    y, x = np.mgrid[:height_px, :width_px]
-    waves = [np.sin(x / 60 + phase) * np.cos(y / 45 - phase) for phase in (0, 1, 2)]
-    return np.rint(low + (high - low) * (np.stack(waves, -1) + 1) / 2).astype(np.uint8)
-
-
-def sample_of(image, boxes, labels=None, difficult=None):
-    boxes = np.array(boxes, np.float32).reshape(-1, 4)
-    labels = np.arange(1, len(boxes) + 1) if labels is None else labels
-    difficult = np.zeros(len(boxes), bool) if difficult is None else difficult
-    return Sample(image, boxes, np.array(labels, np.int64), np.array(difficult, bool), "a photo")
-
-
-THREE = [[0.1, 0.2, 0.5, 0.9], [0.45, 0.05, 0.98, 0.6], [0.0, 0.7, 0.2, 1.0]]
-
-
-def random_boxes(rng, count):
-    low = rng.uniform(0, 0.9, (count, 2))
-    return np.hstack([low, np.minimum(low + rng.uniform(0.02, 0.7, (count, 2)), 1)]).astype(np.float32)
-
-
-def slow_iou(a, b):
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    return width * height / union
-
-
-def same(a, b):
-    np.testing.assert_array_equal(a.image, b.image)
-    np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
-    np.testing.assert_array_equal(a.labels, b.labels)
-    np.testing.assert_array_equal(a.difficult, b.difficult)
-    assert a.name == b.name
 
 
 unit = st.floats(0, 1, width=32)

@@ -6,35 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from cases import CLASSES, detections, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdedu.comp3 import read_comp3, write_comp3
-from ssdedu.evaluate import DetectionArrays, evaluate_voc
+from ssdedu.evaluate import evaluate_voc
 from ssdedu.sample import Truth
-
-CLASSES = ("cat", "dog", "cow")
-SIZE = np.array([64, 32, 64, 32])  # width and height: powers of two, so that fractions of them are exact
-
-
-def truth(boxes_px=(), labels=None, difficult=None, name="a", size=SIZE):
-    number = len(boxes_px)
-    return Truth(
-        (np.reshape(np.asarray(boxes_px, np.float32), (-1, 4)) / size).astype(np.float32),
-        np.asarray([1] * number if labels is None else labels, np.int64),
-        np.asarray([False] * number if difficult is None else difficult, bool),
-        int(size[0]),
-        int(size[1]),
-        name,
-    )
-
-
-def detections(boxes_px=(), scores=(), labels=None, size=SIZE):
-    labels = [1] * len(boxes_px) if labels is None else labels
-    boxes = np.reshape(np.asarray(boxes_px, np.float32), (-1, 4)) / size
-    return DetectionArrays(
-        boxes.astype(np.float32), np.asarray(scores, np.float32), np.asarray(labels, np.int64)
-    )
 
 
 @st.composite

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cases import random_boxes, slow_iou
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,18 +20,6 @@ from ssdedu.crops import (
 )
 
 ANYTHING = Sampler()
-
-
-def random_boxes(rng, count):
-    low = rng.uniform(0, 0.9, (count, 2))
-    return np.hstack([low, np.minimum(low + rng.uniform(0.02, 0.7, (count, 2)), 1)]).astype(np.float32)
-
-
-def slow_iou(a, b):
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - width * height
-    return width * height / union
 
 
 unit = st.floats(0, 1, width=32)

@@ -4,29 +4,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from cases import THREE, noise, same, smooth
 
 from ssdedu.distort import Distortion, distort, draw_distortion
 from ssdedu.sample import Sample
-
-THREE = [[0.1, 0.2, 0.5, 0.9], [0.45, 0.05, 0.98, 0.6], [0.0, 0.7, 0.2, 1.0]]
-
-
-def noise(width_px=50, height_px=38, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height_px, width_px, 3), dtype=np.uint8)
-
-
-def smooth(width_px=500, height_px=375, low=80.0, high=170.0):
-    y, x = np.mgrid[:height_px, :width_px]
-    waves = [np.sin(x / 60 + phase) * np.cos(y / 45 - phase) for phase in (0, 1, 2)]
-    return np.rint(low + (high - low) * (np.stack(waves, -1) + 1) / 2).astype(np.uint8)
-
-
-def same(a, b):
-    np.testing.assert_array_equal(a.image, b.image)
-    np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
-    np.testing.assert_array_equal(a.labels, b.labels)
-    np.testing.assert_array_equal(a.difficult, b.difficult)
-    assert a.name == b.name
 
 
 def test_one_distortion_of_one_pixel_by_hand():

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from cases import CLASSES, SIZE, detections, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,29 +20,6 @@ from ssdedu.evaluate import (
     recall_by_size,
 )
 from ssdedu.sample import Truth
-
-CLASSES = ("cat", "dog", "cow")
-SIZE = np.array([64, 32, 64, 32])  # width and height: powers of two, so that fractions of them are exact
-
-
-def truth(boxes_px=(), labels=None, difficult=None, name="a", size=SIZE):
-    number = len(boxes_px)
-    return Truth(
-        (np.reshape(np.asarray(boxes_px, np.float32), (-1, 4)) / size).astype(np.float32),
-        np.asarray([1] * number if labels is None else labels, np.int64),
-        np.asarray([False] * number if difficult is None else difficult, bool),
-        int(size[0]),
-        int(size[1]),
-        name,
-    )
-
-
-def detections(boxes_px=(), scores=(), labels=None, size=SIZE):
-    labels = [1] * len(boxes_px) if labels is None else labels
-    boxes = np.reshape(np.asarray(boxes_px, np.float32), (-1, 4)) / size
-    return DetectionArrays(
-        boxes.astype(np.float32), np.asarray(scores, np.float32), np.asarray(labels, np.int64)
-    )
 
 
 def flags(curve):
