@@ -109,7 +109,13 @@ def _demo(commands: argparse._SubParsersAction) -> None:
         "--seed", type=_not_negative, default=0, help="names scenes, augmentation and initial weights"
     )
     p.add_argument("--steps", type=_positive, help="fewer or more training steps than the recipe's")
-    p.add_argument("--one-map", action="store_true", help="predict from one feature map only, for comparison")
+    p.add_argument(
+        "--one-map",
+        type=int,
+        choices=(8, 4),
+        metavar="CELLS",
+        help="predict from the map of 8 x 8 or of 4 x 4 cells alone, for comparison",
+    )
     p.add_argument("--fresh", action="store_true", help="start anew even if the same run is done already")
 
 
@@ -117,7 +123,7 @@ def _run_demo(options: argparse.Namespace) -> None:
     from ssdedu.demo import Demo, run
 
     demo = Demo(options.seed)
-    demo = demo.one_map() if options.one_map else demo
+    demo = demo.one_map(options.one_map) if options.one_map else demo
     demo = demo.short(options.steps) if options.steps else demo
     out = _demo_folder(options)
     metrics = run(demo, out, options.fresh)
@@ -130,7 +136,7 @@ def _demo_folder(options: argparse.Namespace) -> Path:
     """--out, or a folder of its own for each kind of demo, so that none takes the place of another."""
     if options.out:
         return Path(options.out)
-    kinds = ["one-map"] if options.one_map else []
+    kinds = [f"one-map{options.one_map}"] if options.one_map else []
     kinds += [f"seed{options.seed}"] if options.seed else []
     kinds += [f"steps{options.steps}"] if options.steps else []
     return Path("runs", "-".join(["demo", *kinds]))

@@ -52,9 +52,15 @@ class Demo:
         """The scenes that are measured on, of another series than any that is trained on."""
         return Shapes(self.num_held_out, _HELD_OUT_SEED + self.seed)
 
-    def one_map(self) -> Demo:
-        """The same with predictions from a single feature map, for comparison (Sec. 3.1, Table 3)."""
-        return replace(self, recipe=replace(self.recipe, config=priors.SHAPES128_ONE_MAP))
+    def one_map(self, cells: int = 4) -> Demo:
+        """The same with predictions from its map of 8 x 8 or 4 x 4 cells alone, for comparison (Sec. 3.2, Table 3).
+
+        Raises ValueError for another number of cells.
+        """
+        configs = {c.maps[0].width: c for c in (priors.SHAPES128_ONE_MAP, priors.SHAPES128_COARSE_MAP)}
+        if cells not in configs:
+            raise ValueError(f"the map has {' or '.join(map(str, configs))} cells a side, got {cells}")
+        return replace(self, recipe=replace(self.recipe, config=configs[cells]))
 
     def short(self, steps: int) -> Demo:
         """The same with fewer training steps."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PRESETS",
     "SHAPES128",
+    "SHAPES128_COARSE_MAP",
     "SHAPES128_ONE_MAP",
     "SSD300_COCO",
     "SSD300_FULL_VGG",
@@ -364,6 +365,7 @@ SHAPES128 = _square(
     ("block3", "block4", "extra1", "extra2"),
 )
 SHAPES128_ONE_MAP = SHAPES128.replace(name="SHAPES128_ONE_MAP", maps=SHAPES128.maps[1:2])
+SHAPES128_COARSE_MAP = SHAPES128.replace(name="SHAPES128_COARSE_MAP", maps=SHAPES128.maps[2:3])
 PRESETS = {
     c.name: c
     for c in (
@@ -375,5 +377,6 @@ PRESETS = {
         SSD300_FULL_VGG,
         SHAPES128,
         SHAPES128_ONE_MAP,
+        SHAPES128_COARSE_MAP,
     )
 }

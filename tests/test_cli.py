@@ -364,12 +364,12 @@ def test_every_kind_of_demo_has_a_folder_of_its_own(monkeypatch, capsys):
     for options in (
         [],
         ["--seed", "1"],
-        ["--one-map"],
-        ["--one-map", "--seed", "2", "--steps", "9"],
+        ["--one-map", "8"],
+        ["--one-map", "4", "--seed", "2", "--steps", "9"],
         ["--out", "x"],
     ):
         assert main(["demo", *options]) == 0
-    names = ("demo", "demo-seed1", "demo-one-map", "demo-one-map-seed2-steps9")
+    names = ("demo", "demo-seed1", "demo-one-map8", "demo-one-map4-seed2-steps9")
     assert folders == [*(f"runs/{n}" for n in names), "x"]
 
 
@@ -471,9 +471,13 @@ def test_a_short_demo_has_a_short_warmup():
 
 
 def test_one_map_predicts_fewer_boxes():
-    demo = Demo().one_map()
-    assert demo.recipe.config.num_boxes == 384
-    assert demo.recipe.settings == Demo().recipe.settings
+    for cells in (8, 4):
+        demo = Demo().one_map(cells)
+        assert demo.recipe.config.num_boxes == cells * cells * 6
+        assert demo.recipe.settings == Demo().recipe.settings
+        assert demo.recipe.model(9, 0).priors_cxcywh.shape == (cells * cells * 6, 4)
+    with pytest.raises(ValueError, match="8 or 4 cells"):
+        Demo().one_map(5)
 
 
 @pytest.mark.slow
