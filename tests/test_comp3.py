@@ -6,35 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from cases import CLASSES, detections, truth
+from cases import CLASSES, an_image, detections, truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssdedu.comp3 import read_comp3, write_comp3
 from ssdedu.evaluate import evaluate_voc
 from ssdedu.sample import Truth
-
-
-@st.composite
-def boxes(draw, number):
-    """Whole pixels in a small corner, where they often meet; some without width or height."""
-    corners = draw(st.lists(st.tuples(*[st.integers(0, 6)] * 4), min_size=number, max_size=number))
-    return [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
-
-
-@st.composite
-def an_image(draw):
-    objects, found = draw(st.integers(0, 4)), draw(st.integers(0, 7))
-
-    def several(strategy, number):
-        return draw(st.lists(strategy, min_size=number, max_size=number))
-
-    labels = st.sampled_from([1, 1, 1, 2])
-    scores = several(st.sampled_from([0.1, 0.5, 0.7, 0.9]), found)
-    return (
-        truth(draw(boxes(objects)), several(labels, objects), several(st.booleans(), objects)),
-        detections(draw(boxes(found)), scores, several(labels, found)),
-    )
 
 
 def test_comp3_as_text(tmp_path):

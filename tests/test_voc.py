@@ -196,7 +196,7 @@ LAUGHS = '<!DOCTYPE a [<!ENTITY l "ha"><!ENTITY m "&l;&l;&l;">]>' + document(obj
 REFUSED = {
     "billion laughs": (LAUGHS, "DTD or entity", "DOCTYPE"),
     "external entity": (
-        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + document(obj("&x;")),
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "secret.txt">]>' + document(obj("&x;")),
         "DTD",
         "<!",
     ),
