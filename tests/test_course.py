@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from ssdedu import course, priors
-from ssdedu.course import exercise, figures, predictions
+from ssdedu.course import exercise, predictions
 from ssdedu.course.display import format_value
 from ssdedu.course.execute import main
 from ssdedu.course.exercises import load, registry
+from ssdedu.course.figures import default_boxes as figures
 
 EXERCISES = list(registry().values())
 MUTANTS = [(e, m) for e in EXERCISES for m in e.mutants]

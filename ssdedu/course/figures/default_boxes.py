@@ -1,63 +1,22 @@
-"""Drawings of default boxes for the notebooks: each function returns a figure for `show`.
-
-Colours are Okabe and Ito's, which colour-blind readers can tell apart; every colour has a dash of its own.
-"""
+"""Figures of `02_default_boxes`: each function returns a figure for `show`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssdedu import priors
+from ssdedu.course.figures.common import COLORS, DASHES, curves, frame, image_axes, pixel_ticks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "DASHES", "best_fits", "cell_strip", "curves", "reach_map", "style"]
+__all__ = ["best_fits", "cell_strip", "curves", "reach_map"]
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), "-", (0, (8, 3)))
-GROUND = "#EEEEEE"
 Box = Sequence[float]
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Matplotlib settings under which a figure is still readable at half size."""
-    import matplotlib.pyplot as plt
-
-    settings: dict[Any, Any] = {
-        **{"font.size": 13, "axes.titlesize": 13, "legend.fontsize": 12, "legend.frameon": False},
-        **{"xtick.labelsize": 12, "ytick.labelsize": 12, "lines.linewidth": 2.5},
-        **{"axes.spines.top": False, "axes.spines.right": False},
-    }
-    with plt.rc_context(settings):
-        yield
-
-
-def _frame(ax: Axes, box_px: Box, color: str, dash: Any = "-", **options: Any) -> None:
-    """Add the outline of a box (cx, cy, w, h) in pixels."""
-    from matplotlib.patches import Rectangle
-
-    cx, cy, w, h = box_px
-    settings = {"fill": False, "linewidth": 2.5, **options}
-    ax.add_patch(Rectangle((cx - w / 2, cy - h / 2), w, h, edgecolor=color, linestyle=dash, **settings))
-
-
-def _image_axes(
-    ax: Axes, width_px: float, height_px: float, before_px: float = 0, behind_px: float = 0
-) -> None:
-    """Pixel coordinates with y downwards, a grey ground where the image is, room before and behind it."""
-    _frame(
-        ax, (width_px / 2, height_px / 2, width_px, height_px), GROUND, fill=True, facecolor=GROUND, zorder=0
-    )
-    x, y = (-before_px, width_px + behind_px), (height_px + behind_px, -before_px)
-    ax.set(xlim=x, ylim=y, aspect="equal")
-    ax.axis("off")
 
 
 def best_fits(objects_px: Mapping[str, Box], fits_px: Mapping[str, Box], size_px: int = 300) -> Figure:
@@ -66,11 +25,11 @@ def best_fits(objects_px: Mapping[str, Box], fits_px: Mapping[str, Box], size_px
 
     with style():
         fig, ax = plt.subplots(figsize=(8, 4.4), layout="constrained")
-        _image_axes(ax, size_px, size_px, 12, 12)
+        image_axes(ax, size_px, size_px, 12, 12)
         for color, (label, box) in zip(COLORS, fits_px.items(), strict=False):
-            _frame(ax, box, color, linewidth=4, label=label)
+            frame(ax, box, color, linewidth=4, label=label)
         for name, box in objects_px.items():
-            _frame(ax, box, "black", (0, (3, 2)), linewidth=2, label="object")
+            frame(ax, box, "black", (0, (3, 2)), linewidth=2, label="object")
             ax.text(box[0], box[1], name, ha="center", va="center")
         handles = {p.get_label(): p for p in ax.patches if p.get_label()}
         ax.legend(handles=list(handles.values()), loc="center left", bbox_to_anchor=(1.02, 0.5))
@@ -107,13 +66,13 @@ def _cell_panel(
     size = np.array([width, height])
     centers = priors.cell_centers(feature_map, width, height) * size
     boxes_px = priors.cell_boxes(feature_map, config)[row, column] * np.tile(size, 2)
-    _image_axes(ax, width, height, width / 10, width * 0.36)
+    image_axes(ax, width, height, width / 10, width * 0.36)
     dot = 1 + 20 / feature_map.height
     ax.plot(*centers.reshape(-1, 2).T, "o", color="#888888", markersize=dot, markeredgewidth=0, zorder=1)
     names = ["1", "1'", *(f"{r:g} and 1/{r:g}" for r in feature_map.aspect_ratios for _ in "ab")]
     kinds = [0, 1, *(2 + i // 2 for i in range(len(boxes_px) - 2))]
     for box, name, kind in zip(boxes_px, names, kinds, strict=True):
-        _frame(ax, box, COLORS[kind], DASHES[kind], label=f"ratio {name}")
+        frame(ax, box, COLORS[kind], DASHES[kind], label=f"ratio {name}")
     ax.set_title(f"{feature_map.name}, cell ({row}, {column})")
 
 
@@ -127,34 +86,6 @@ def _panel_facts(ax: Axes) -> dict[str, float | str]:
         f"{name}: boxes of one cell": len(drawn),
         f"{name}: narrowest and widest (px)": f"{min(widths):.1f}, {max(widths):.1f}",
     }
-
-
-def curves(
-    x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, threshold: float
-) -> Figure:
-    """Named curves over the same x (logarithmic) and a horizontal line at a threshold."""
-    import matplotlib.pyplot as plt
-
-    with style():
-        fig, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
-        for i, (name, y) in enumerate(lines.items()):
-            ax.plot(x, y, color=COLORS[i], linestyle=DASHES[i], label=name)
-        ax.axhline(threshold, color="#555555", linewidth=1.5)
-        ax.text(x[0], threshold + 0.02, f"IoU {threshold:g}", color="#333333")
-        ax.set(xscale="log", xlabel=xlabel, ylabel=ylabel, ylim=(0, 1))
-        _pixel_ticks(ax.xaxis, x)
-        ax.legend(loc="lower right")
-    return fig
-
-
-def _pixel_ticks(axis: Any, values: Sequence[float]) -> None:
-    """Plain numbers on a logarithmic axis."""
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
-
-    ticks = (10, 20, 30, 50, 100, 200, 300, 500)
-    axis.set_ticks([t for t in ticks if min(values) <= t <= max(values)])
-    axis.set_major_formatter(ScalarFormatter())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def reach_map(sides_px: Sequence[float], reached: np.ndarray) -> Figure:
@@ -172,6 +103,6 @@ def reach_map(sides_px: Sequence[float], reached: np.ndarray) -> Figure:
             aspect="equal",
         )
         for axis in (ax.xaxis, ax.yaxis):
-            _pixel_ticks(axis, sides_px)
+            pixel_ticks(axis, sides_px)
         fig.colorbar(mesh, ax=ax, label="share of positions reached")
     return fig

@@ -1,0 +1,1 @@
+"""Figures of the notebooks: one module for each, and `common` for what they share."""
