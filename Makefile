@@ -23,7 +23,7 @@ test-fast: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
 
 notebooks: .venv/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 -p no:cacheprovider notebooks
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadscope -p no:cacheprovider notebooks
 
 lint: .venv/installed
 	$(RUN) -m ruff check .

@@ -1,20 +1,27 @@
 """Strict nbval with a tolerance: the same text, whole numbers exact, each float within a thousandth.
 
 Pixels of figures are not compared (their facts are printed and compared); their alternative text is. A cell
-that was committed without having been run fails, where nbval alone would compare nothing and pass.
+that was committed without having been run fails, where nbval alone would compare nothing and pass. A notebook
+that takes longer than the course promises fails in the cell that exceeds it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from pathlib import Path
 
 import pytest
 from nbval.plugin import IPyNbCell
 
 RELATIVE = 1e-3
 ABSOLUTE = 1e-6
+SECONDS = 120.0
+LONGER = {"11_training": 240.0, "12_ablations": 240.0, "14_voc": 240.0}
+_spent: dict[Path, float] = defaultdict(float)
 _NUMBER = re.compile(r" *[-+]?(?:\d[\d,]*)?\.?\d+(?:e[-+]?\d+)?", re.IGNORECASE)
 _PIXELS = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
 
@@ -58,3 +65,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse a cell that was committed without its outputs."""
     if isinstance(item, IPyNbCell) and item.cell.source.strip() and item.cell.execution_count is None:
         pytest.fail("committed without having been run: its outputs would not be compared", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail the cell in which a notebook passes its time."""
+    start = time.perf_counter()
+    try:
+        return (yield)
+    finally:
+        if isinstance(item, IPyNbCell):
+            _spend(item.path, time.perf_counter() - start)
+
+
+def _spend(path: Path, seconds: float) -> None:
+    limit = LONGER.get(path.stem, SECONDS)
+    _spent[path] += seconds
+    if _spent[path] > limit:
+        pytest.fail(f"{path.name} takes more than {limit:.0f} s up to this cell", pytrace=False)

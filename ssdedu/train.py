@@ -81,14 +81,23 @@ def batch_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
     )
 
 
+LossFunction = Callable[[SSD, Batch, Settings], MultiboxLoss]
+
+
 class _Run:
     """A training run in a folder: the network, its optimizer, the step it has reached, the log."""
 
     def __init__(
-        self, model: SSD, classes: Sequence[str], settings: Settings, folder: Path, data: dict[str, Any]
+        self,
+        model: SSD,
+        classes: Sequence[str],
+        settings: Settings,
+        folder: Path,
+        data: dict[str, Any],
+        loss: LossFunction,
     ) -> None:
         self.model, self.classes, self.settings, self.folder = model, classes, settings, folder
-        self.data = data
+        self.data, self.loss = data, loss
         self.optimizer = _optimizer(model, settings)
         self.step = 0
         self.saved_step: int | None = None
@@ -111,7 +120,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_lr"] * rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = batch_loss(self.model, batch, self.settings)
+        loss = self.loss(self.model, batch, self.settings)
         loss.total.backward()
         limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
@@ -235,17 +244,18 @@ def train(
     until: int | None = None,
     after_save: Callable[[SSD, int], None] | None = None,
     data: dict[str, Any] | None = None,
+    loss: LossFunction = batch_loss,
 ) -> list[dict[str, float]]:
     """Train `model` in place and return the log's records; `folder` receives last.pt and log.jsonl.
 
     transform: augmentation to the network's input size, such as `augment.Augment`. resume goes on from last.pt
     and gives, on one machine, the very numbers of an undisturbed run. until: stop after this many steps of the
     schedule. after_save(model, step) is called behind each checkpoint. data: what is trained on and what is held
-    out, kept in the checkpoint. The log is written however training ends. Raises TrainingError when the loss or
-    its gradient is not finite or an image's boxes are broken, CheckpointError when there is nothing fitting to
-    resume.
+    out, kept in the checkpoint. loss: another loss of a batch, for experiments. The log is written however
+    training ends. Raises TrainingError when the loss or its gradient is not finite or an image's boxes are broken,
+    CheckpointError when there is nothing fitting to resume.
     """
-    run = _Run(model, tuple(dataset.classes), settings, Path(folder), data or {})
+    run = _Run(model, tuple(dataset.classes), settings, Path(folder), data or {}, loss)
     if len(dataset.classes) + 1 != model.num_classes:
         raise ValueError(
             f"{len(dataset.classes)} classes and background need num_classes {len(dataset.classes) + 1}"

@@ -7,7 +7,6 @@ import json
 import os
 import pkgutil
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -384,9 +383,10 @@ def nbval_results(tmp_path_factory):
     return run_nbval(folder)
 
 
-def run_nbval(folder):
+def run_nbval(folder, seconds=120.0):
     """Passed or not, by notebook and cell."""
-    shutil.copy(FOLDER / "conftest.py", folder)
+    conftest = (FOLDER / "conftest.py").read_text().replace("SECONDS = 120.0", f"SECONDS = {seconds}")
+    (folder / "conftest.py").write_text(conftest)
     (folder / "pytest.ini").write_text("[pytest]\n")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=60", "-p", "no:cacheprovider", "-q"]
@@ -408,6 +408,14 @@ def test_nbval_passes_what_was_not_changed(nbval_results):
 def test_nbval_sees_a_change(number, nbval_results):
     *_, passes = list(RUNS.values())[number - 1]
     assert nbval_results["changed", number] == passes
+
+
+def test_nbval_sees_a_notebook_that_takes_too_long(tmp_path):
+    cells = [nbformat.v4.new_code_cell(source) for source in ("x = 1", "import time; time.sleep(1.5)", "x")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "unchanged.ipynb")
+    execute(tmp_path / "unchanged.ipynb")
+    assert list(run_nbval(tmp_path, seconds=60.0).values()) == [True, True, True]
+    assert run_nbval(tmp_path, seconds=1.0)["unchanged", 1] is False
 
 
 def test_execute_stores_outputs_without_times_or_machine(tmp_path):
