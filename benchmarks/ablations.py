@@ -1,7 +1,8 @@
 """The paper's Tables 2 and 3 in miniature: mAP of the small detector with one idea changed, for several seeds.
 
 Usage: python benchmarks/ablations.py [--seeds 0 1 2] [--variants NAME ...] [--out benchmarks/results/ablations.json]
-Runs that are in the file are kept; two of these commands may work at once on different seeds and files.
+Runs that are in the file are kept. Two of these commands may work at once on different seeds and files;
+--merge FILE ... joins what is in such files into --out.
 """
 
 from __future__ import annotations
@@ -59,18 +60,35 @@ def summary(runs: list[dict]) -> dict:
     }
 
 
+def _runs(path: Path) -> list[dict]:
+    return json.loads(path.read_text())["runs"]
+
+
+def _place(run: dict) -> tuple[int, int]:
+    return list(ablations.VARIANTS).index(run["variant"]), run["seed"]
+
+
 def main() -> None:
     """Run what is not in the file yet, seed by seed, and write the results after each run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", default=list(ablations.VARIANTS))
     parser.add_argument("--out", type=Path, default="benchmarks/results/ablations.json")
+    parser.add_argument("--merge", type=Path, nargs="+", default=[])
     options = parser.parse_args()
-    runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else []
+    runs = [run for path in [options.out, *options.merge] if path.exists() for run in _runs(path)]
     done = {(r["variant"], r["seed"]) for r in runs}
-    about = {"steps": ablations.STEPS, "edges": {"sizes": SIZES, "elongations": RATIOS}}
+    about = {
+        "steps": ablations.STEPS,
+        "scenes": ablations.SCENES,
+        "edges": {"sizes": SIZES, "elongations": RATIOS},
+    }
     about |= {"machine": {**machine(), "threads": torch.get_num_threads()}}
     about["versions"] = versions("ssdedu", "torch", "numpy", "cv2")
+    if options.merge:
+        runs = sorted({(r["variant"], r["seed"]): r for r in runs}.values(), key=_place)
+        save(options.out, {"summary": summary(runs), "runs": runs, **about})
+        return
     for seed in options.seeds:
         for name in options.variants:
             if (name, seed) not in done:

@@ -129,7 +129,7 @@ def _run_demo(options: argparse.Namespace) -> None:
     metrics = run(demo, out, options.fresh)
     print(f"\nmAP {metrics['mean_ap']:.3f} (VOC07, 11 points, IoU 0.5) on scenes never seen in training")
     print(f"trained in {metrics['seconds']['training']:.0f} s; everything is in {out}")
-    print(f"next: open {out / 'index.html'} in a browser, then notebooks/02_default_boxes.ipynb")
+    print(f"next: open {out / 'index.html'} in a browser, then notebooks/00_start_here.ipynb")
 
 
 def _demo_folder(options: argparse.Namespace) -> Path:

@@ -220,7 +220,7 @@ The measure is VOC's: 11 points, IoU 0.5.</p>
 <h2>Recall at score 0.5 by object size</h2>
 <table><tr><th>side of the object / image<th>objects<th>recall{sizes}</table>
 <h2>What next</h2>
-<p>Open <code>notebooks/02_default_boxes.ipynb</code> in JupyterLab to see which boxes this detector tries.
+<p>Open <code>notebooks/00_start_here.ipynb</code> in JupyterLab to learn how this detector works, part by part.
 Look for objects in a picture of yours: <code>ssdedu detect PICTURE --checkpoint last.pt</code>.
 Train on your own data: <code>ssdedu train FOLDER</code>.</p>
 </html>

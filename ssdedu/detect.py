@@ -53,7 +53,7 @@ def detect(
 ) -> list[Detections]:
     """Detections of each image from offsets (B, P, 4) and logits (B, P, C) at default boxes (P, 4).
 
-    Caffe's DetectionOutputLayer (Sec. 3, "Inference" in 3.7): softmax; per class the candidates_per_class
+    Caffe's DetectionOutputLayer (Sec. 3.7, "Inference time"): softmax; per class the candidates_per_class
     best scores above score_threshold; greedy suppression of IoU > iou_threshold on unclipped boxes; the
     max_detections best of the image over all classes; boxes clipped to the image at the very end. Equal
     scores go in order of the default boxes. Raises ValueError where the shapes do not fit or a number is

@@ -21,8 +21,12 @@ __all__ = [
     "Objects",
     "SizeRecall",
     "average_precision",
+    "best_object",
     "evaluate_voc",
+    "iou_px",
+    "judge",
     "recall_by_size",
+    "recall_in_bins",
 ]
 
 METRICS = ("voc07", "area")
@@ -131,7 +135,7 @@ class Evaluation:
 
 
 class SizeRecall(NamedTuple):
-    """Objects whose side lies in [low, high): how many, how many found, and their quotient."""
+    """Objects whose side (or what else was binned) lies in [low, high): how many, how many found, the quotient."""
 
     low: float
     high: float
@@ -154,9 +158,9 @@ def evaluate_voc(
     belongs to the object of its class and image with the highest IoU, the first of equals. It hits at
     iou_threshold; the best-scored hit of an object is the true positive, further ones are false positives,
     hits of difficult objects are ignored. Equal scores keep the order of the images and within them.
-    metric "voc07" averages precision at 11 recalls (VOC2007, the paper's tables), "area" is the area under
+    metric "voc07" averages precision at 11 recalls (VOC2007, ssd_pascal.py), "area" is the area under
     the curve (VOC2010 and later). plus_one measures pixel boxes from first to last pixel inclusive as the
-    development kit does; False gives the plain IoU, as in Caffe's DetectionEvaluate layer.
+    development kit does; False gives the plain IoU, as Caffe's DetectionEvaluate layer without a name_size_file.
     Raises ValueError naming image and field.
     """
     if metric not in METRICS:
@@ -165,10 +169,10 @@ def evaluate_voc(
         raise ValueError(f"iou_threshold must be above 0 and at most 1, not {iou_threshold!r}")
     objects = read_boxes(truths, truths, classes, "truth", "difficult")
     found = read_boxes(detections, truths, classes, "detections", "scores")
-    iou, best = _best_object(found, objects, int(plus_one))
+    iou, best = best_object(found, objects, int(plus_one))
     order = np.argsort(-found.extra, kind="stable")
     scores, owner = found.extra[order], best[order]
-    verdict = _judge(iou[order] >= iou_threshold, owner, objects.extra)
+    verdict = judge(iou[order] >= iou_threshold, owner, objects.extra)
     ranked = (scores, *verdict, found.image[order], found.index[order])
     numbers = np.bincount(objects.labels[~objects.extra], minlength=len(classes) + 1)[1:].tolist()
     curves = _curves(ranked, found.labels[order], classes, numbers)
@@ -211,19 +215,28 @@ def recall_by_size(
     """
     if unit not in ("fraction", "pixels"):
         raise ValueError(f"unit must be 'fraction' or 'pixels', not {unit!r}")
-    if len(edges) < 2 or not (np.diff(edges) > 0).all():
-        raise ValueError(f"edges must be at least two increasing numbers, not {edges!r}")
     objects = evaluation.objects
     side = objects.side if unit == "fraction" else objects.side_px
+    return recall_in_bins(objects, side, edges, min_score)
+
+
+def recall_in_bins(
+    objects: Objects, values: np.ndarray, edges: Sequence[float], min_score: float = -math.inf
+) -> list[SizeRecall]:
+    """Recall of the objects whose values (G,) lie in each bin between edges, as `recall_by_size` gives it."""
+    if len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"edges must be at least two increasing numbers, not {edges!r}")
+    if np.shape(values) != objects.labels.shape:
+        raise ValueError(f"values: {np.shape(values)}, but {len(objects.labels)} objects; give one for each")
     bins = []
     for low, high in pairwise(edges):
-        inside = ~objects.difficult & (side >= low) & (side < high)
+        inside = ~objects.difficult & (values >= low) & (values < high)
         number, hits = int(inside.sum()), int((objects.score[inside] >= min_score).sum())
         bins.append(SizeRecall(low, high, number, hits, hits / number if number else math.nan))
     return bins
 
 
-def _best_object(found: BoxTable, objects: BoxTable, plus_one: int) -> tuple[np.ndarray, np.ndarray]:
+def best_object(found: BoxTable, objects: BoxTable, plus_one: int) -> tuple[np.ndarray, np.ndarray]:
     """IoU and row of the object that each detection belongs to; 0 and -1 where it overlaps none.
 
     All detections meet the first object of their image and class at once, then all the second, and so on.
@@ -237,7 +250,7 @@ def _best_object(found: BoxTable, objects: BoxTable, plus_one: int) -> tuple[np.
     for k in range(number.max(initial=0)):
         rows = rows[number[rows] > k]
         candidate = order[first[rows] + k]
-        overlap = _iou_px(found.boxes_px[rows], objects.boxes_px[candidate], plus_one)
+        overlap = iou_px(found.boxes_px[rows], objects.boxes_px[candidate], plus_one)
         better = overlap > iou[rows]
         iou[rows[better]], best[rows[better]] = overlap[better], candidate[better]
     return iou, best
@@ -249,7 +262,7 @@ def _groups(*tables: BoxTable) -> list[np.ndarray]:
     return [table.image * stride + table.labels for table in tables]
 
 
-def _iou_px(a: np.ndarray, b: np.ndarray, plus_one: int) -> np.ndarray:
+def iou_px(a: np.ndarray, b: np.ndarray, plus_one: int) -> np.ndarray:
     """IoU of box i of a with box i of b, both (N, 4) in pixels; 0 where they do not meet."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + plus_one
     shared = np.where((sides > 0).all(1), sides.prod(1), 0.0)
@@ -267,7 +280,7 @@ def _sides(objects: BoxTable, truths: Sequence[Truth]) -> tuple[np.ndarray, np.n
     return side_px / np.sqrt(sizes_px(truths)[objects.image, :2].prod(1)), side_px
 
 
-def _judge(hit: np.ndarray, owner: np.ndarray, difficult: np.ndarray) -> tuple[np.ndarray, ...]:
+def judge(hit: np.ndarray, owner: np.ndarray, difficult: np.ndarray) -> tuple[np.ndarray, ...]:
     """True positive, false positive, ignored: one is True for each detection, ranked best first."""
     hits = np.flatnonzero(hit)
     ignored, first = np.zeros_like(hit), np.zeros_like(hit)

@@ -26,6 +26,7 @@ __all__ = [
     "footprint",
     "layers_of",
     "measured",
+    "paths",
     "vgg16_ssd_layers",
 ]
 
@@ -126,10 +127,31 @@ def footprint(layers: Sequence[Layer], size: int, index: int) -> np.ndarray:
     return cells
 
 
+def paths(layers: Sequence[Layer], size: int, index: int) -> np.ndarray:
+    """How many ways lead from each of `size` pixels, tap by tap, to cell `index` of the last layer (size,).
+
+    Along one axis; an image has the outer product of its axes. It is the gradient where every weight is 1;
+    where weights are random with mean 0, the typical |gradient| goes with its square root (Luo et al. 2016,
+    section 2). Exact up to 2**53. Raises ValueError for an index outside the last layer.
+    """
+    sizes = [size, *(field.size or 0 for field in chain(layers, size))]
+    if not 0 <= index < sizes[-1]:
+        raise ValueError(f"index {index} is outside the last layer's {sizes[-1]} cells")
+    ways = np.eye(sizes[-1])[index]
+    for layer, cells_in in zip(reversed(layers), reversed(sizes[:-1]), strict=True):
+        cells = layer.stride * np.arange(len(ways)) - layer.padding
+        ways_in = np.zeros(cells_in)
+        for tap in layer.dilation * np.arange(layer.kernel):
+            inside = (cells + tap >= 0) & (cells + tap < cells_in)
+            np.add.at(ways_in, cells[inside] + tap, ways[inside])
+        ways = ways_in
+    return ways
+
+
 def vgg16_ssd_layers(input_size: int = 300, atrous: bool = True) -> tuple[Layer, ...]:
     """The layers of VGG16-SSD from conv1_1 to conv11_2 (input_size 300) or conv12_2 (512).
 
-    atrous: pool5 is 3x3 stride 1 and fc6 3x3 dilation 6 (section 3.1 and the original Caffe models);
+    atrous: pool5 is 3x3 stride 1 and fc6 3x3 dilation 6 (section 3 and the original Caffe models);
     otherwise pool5 is 2x2 stride 2 and fc6 7x7, the full VGG16 of section 3.2, whose maps halve once more, so
     that the last extra block would not fit and is left out. Raises ValueError for another input_size.
     """

@@ -41,7 +41,7 @@ class Recipe:
 
     @property
     def from_random_vgg(self) -> bool:
-        """Whether a plain VGG16 starts from random weights, from which it learns badly."""
+        """Whether a plain VGG16 starts from random weights, from which its loss soon is nan."""
         return self.base == "vgg16"
 
     def augmentation(self) -> Augment:

@@ -19,7 +19,7 @@ _NO_MATTER = ("workers", "log_every", "save_every")  # settings that leave the d
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run is made of; the defaults are the original's for VOC07+12 (Sec. 3.1, ssd_pascal.py).
+    """What a training run is made of; the defaults are the original's for VOC07+12 (ssd_pascal.py; Sec. 3, 3.1, 3.6).
 
     iterations, batch_size; optimizer with lr, momentum (SGD), weight_decay, bias_factor (rate of biases, which
     never decay); schedule: "steps" divides the rate by ten at each milestone, "cosine" lets it fall to zero;

@@ -31,7 +31,7 @@ __all__ = ["choose_device", "detect_in_files", "evaluate_on_folder", "train_on_f
 
 
 _RANDOM_VGG = (
-    "VGG16 starts from random weights here, and without batch normalisation it learns badly from them: "
+    "VGG16 starts from random weights here, and without batch normalisation its loss soon is nan: "
     "--detector ssd300-bn is made for training from scratch"
 )
 

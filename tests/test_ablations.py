@@ -9,11 +9,14 @@ import torch
 from cases import random_boxes
 
 from ssdedu import ablations, boxes, priors
+from ssdedu.augment import Resize
 from ssdedu.batches import collate
 from ssdedu.datasets.shapes import Shapes
 from ssdedu.detect import detect
+from ssdedu.evaluate import evaluate_voc
+from ssdedu.inference import detect_dataset
 from ssdedu.model import SSD
-from ssdedu.train import batch_loss, build
+from ssdedu.train import batch_loss, build, train
 
 PRIORS = priors.default_boxes(ablations.GRID)
 
@@ -86,6 +89,16 @@ def test_the_fully_connected_head_sees_the_whole_image():
     assert len(detect(offsets, logits, model.priors_cxcywh)) == 1
     with pytest.raises(ValueError, match="128 x 128 px"):
         model(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.slow
+def test_the_fully_connected_grid_learns_eight_images_by_heart(tmp_path):
+    few, row = Shapes(8, seed=3), ablations.VARIANTS["grid, fully connected"]
+    settings = dataclasses.replace(row.settings(0, 60), batch_size=8, lr=1e-3, warmup=10, save_every=60)
+    model = build(lambda: row.network(row.config, 9, "small"), 0)
+    train(model, few, Resize(128, 128), settings, tmp_path, loss=row.loss)
+    found, truths = detect_dataset(model, few, progress=False)
+    assert evaluate_voc(found, truths, few.classes).mean_ap > 0.9
 
 
 def test_the_naive_loss_is_the_mean_over_everything():

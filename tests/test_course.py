@@ -423,7 +423,11 @@ def test_every_drawing_is_readable_and_shows_what_it_was_given(shown):
     fig = figures.reach_map([10, 20], np.array([[0, 0.5], [1, 1]]))
     assert fig.axes[0].collections[0].get_array().ravel().tolist() == [0, 0.5, 1, 1]
     course.show(fig, "A map.", {"sizes": 4})
-    assert len(shown) == 3
+    fig = figures.reach_map([10, 20], np.ones((2, 2)), {"bottle": (10, 20)})
+    assert fig.axes[0].lines[0].get_xydata().tolist() == [[10, 20]]
+    assert [t.get_text() for t in fig.axes[0].texts] == ["bottle"]
+    course.show(fig, "A map with a bottle.", {"sizes": 4})
+    assert len(shown) == 4
 
 
 @pytest.mark.parametrize("name", sorted(priors.PRESETS))

@@ -187,7 +187,7 @@ def numbers_computed(notebook):
 def prose_number_problems(notebook, path):
     """Numbers of the text and of the figures' alternative text that no cell computes; 0 to 9 are free."""
     text = CITED.sub("", re.sub(r"`[^`]*`|\]\([^)]*\)|\*\*\d+\*\*", "", prose(notebook)))
-    text = re.sub(r"^#+ \d+ |^\d+\. ", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^#+ \d+ |^\d+\. |(?<=\[)\d\d (?=[A-Z])", "", text, flags=re.MULTILINE)
     text += "\n".join(alt for tag in images(notebook) for alt in ALT.findall(tag))
     known = numbers_computed(notebook)
     for written in PROSE_NUMBER.findall(text):
@@ -209,8 +209,58 @@ CHECKS = (
 )
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+ORDER = (
+    "00_start_here",
+    "01_receptive_fields",
+    "02_default_boxes",
+    "03_matching",
+    "04_encoding",
+    "05_network",
+    "06_loss",
+    "07_hard_negative_mining",
+    "08_augmentation",
+    "09_detection",
+    "10_evaluation",
+    "11_training",
+    "12_ablations",
+    "13_error_analysis",
+    "14_voc",
+)
+WITH_SOURCES = (
+    "02_default_boxes",
+    "03_matching",
+    "07_hard_negative_mining",
+    "08_augmentation",
+    "10_evaluation",
+)
+
+
+def test_the_course_is_whole():
+    assert tuple(p.stem for p in NOTEBOOKS) == ORDER
+    exercises = registry().values()
+    assert len(exercises) >= 40
+    assert {e.notebook for e in exercises} == set(ORDER)
+    assert sum(len(e.mutants) for e in exercises) >= 3 * len(exercises)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_first_cell_leads_to_the_neighbours(path):
+    before, here, after = ("", *ORDER, "")[(i := ORDER.index(path.stem)) : i + 3]
+    first = read(path).cells[0].source
+    assert f"/blob/main/notebooks/{here}.ipynb" in first
+    for word, name in (("previous", before), ("next", after)):
+        assert bool(re.search(rf"{word}: \[{name[:2]} [^]]+\]\({name}\.ipynb\)", first)) == bool(name), word
+
+
+@pytest.mark.parametrize("name", WITH_SOURCES)
+def test_paper_original_code_ports_and_ours_stand_side_by_side(name):
+    """One cell computes a row for each of them."""
+    kinds = ("paper|kit's rules", "caffe|original", "port|ssd.pytorch|torchvision", "ours")
+    outputs = [
+        "".join(o.get("text", "") for o in c.outputs).lower()
+        for c in code_cells(read(FOLDER / f"{name}.ipynb"))
+    ]
+    assert any(all(re.search(kind, text) for kind in kinds) for text in outputs)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)

@@ -52,3 +52,26 @@ def test_commands_exist(command, capsys):
         main([command, "--help"])
     assert stop.value.code == 0
     assert capsys.readouterr().out
+
+
+def test_the_course_table_has_every_notebook_in_order():
+    listed = re.findall(r"^\| \[(\d\d [^]]+)\]\(notebooks/(\w+)\.ipynb\)", README, re.MULTILINE)
+    assert [name for _, name in listed] == sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
+    assert all(title.replace(" ", "_").lower() == name for title, name in listed)
+
+
+def test_the_table_of_modules_has_every_module_of_the_design():
+    modules = {p.stem for p in (ROOT / "ssdedu").glob("*.py")} - {"__init__", "__main__"}
+    behind_them = {
+        "box_table",
+        "files",
+        "sample",
+        "precision",
+        "settings",
+        "demo",
+        "plots",
+        "shipped",
+        "splits",
+    }
+    missing = {m for m in modules - behind_them if not re.search(rf"`(datasets\.)?{m}`", README)}
+    assert missing == set()

@@ -21,6 +21,7 @@ from ssdedu.receptive_field import (
     footprint,
     layers_of,
     measured,
+    paths,
     vgg16_ssd_layers,
 )
 
@@ -174,6 +175,56 @@ def test_same_padding_is_clipped_by_the_image(kernels, data):
     index = data.draw(st.integers(0, size - 1))
     first, last = chain(layers, size)[-1].pixels(index)
     assert list(footprint(layers, size, index)) == list(range(max(first, 0), min(last, size - 1) + 1))
+
+
+def with_unit_weights(layers):
+    """Convolutions whose weights are all 1, without biases and ReLUs."""
+    modules = [
+        nn.Conv2d(1, 1, layer.kernel, layer.stride, layer.padding, layer.dilation, bias=False)
+        for layer in layers
+    ]
+    for module in modules:
+        nn.init.ones_(module.weight)
+    return nn.Sequential(*modules).double()
+
+
+@settings(deadline=None, max_examples=80)
+@given(a_case())
+def test_paths_are_the_gradient_of_unit_weights(case):
+    layers, shape, cell = case
+    for size, index in zip(shape, cell, strict=True):
+        assert np.array_equal(np.flatnonzero(paths(layers, size, index)), footprint(layers, size, index))
+    layers = [dataclasses.replace(layer, ceil_mode=False) for layer in layers]
+    image = torch.zeros(1, 1, *shape, dtype=torch.float64, requires_grad=True)
+    try:
+        output = with_unit_weights(layers)(image)
+    except RuntimeError:
+        assume(False)
+    row, column = (min(c, n - 1) for c, n in zip(cell, output.shape[-2:], strict=True))
+    output[0, 0, row, column].backward()
+    rows, columns = paths(layers, shape[0], row), paths(layers, shape[1], column)
+    assert np.array_equal(image.grad[0, 0].numpy(), np.outer(rows, columns))
+
+
+def test_paths_by_hand():
+    assert paths([Layer(3), Layer(3)], 5, 0).tolist() == [1, 2, 3, 2, 1]
+    assert paths([Layer(3, 2, 1)] * 2, 5, 1).tolist() == [0, 1, 1, 2, 1]
+    assert paths([], 3, 1).tolist() == [0, 1, 0]
+    with pytest.raises(ValueError, match="index 3 is outside the last layer's 3 cells"):
+        paths([Layer(3)], 5, 3)
+
+
+def test_typical_gradient_of_random_weights_goes_with_the_root_of_the_paths():
+    rng = np.random.default_rng(0)
+    layers = [Layer(3), Layer(3, 2), Layer(3)]
+    model = network(layers, channels=8).double()
+    root = np.sqrt(paths(layers, 11, 0))
+    total = np.zeros(11)
+    for _ in range(40):
+        for conv in model[::2]:
+            conv.weight.data = torch.from_numpy(rng.standard_normal(conv.weight.shape))
+        total += effective(model, (1, 11, 11), (0, 0), num_inputs=4).sum(0)
+    assert np.abs(total / total.sum() - root / root.sum()).max() < 0.03
 
 
 def test_pixels_rounded_away_are_seen_by_nobody():

@@ -9,14 +9,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLORS", "DASHES", "GROUND", "curves", "frame", "image_axes", "pixel_ticks", "style"]
+    from ssdedu.detect import Detections
+    from ssdedu.sample import Sample
+
+__all__ = [
+    "COLORS",
+    "DASHES",
+    "GROUND",
+    "LIGHT",
+    "curves",
+    "draw_found",
+    "frame",
+    "image_axes",
+    "pixel_ticks",
+    "style",
+]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), "-", (0, (8, 3)))
+LIGHT = ("#CC79A7", "#E69F00", "#56B4E9")
 GROUND = "#EEEEEE"
 Box = Sequence[float]
 
@@ -82,3 +99,27 @@ def pixel_ticks(axis: Any, values: Sequence[float]) -> None:
     axis.set_ticks([t for t in ticks if min(values) <= t <= max(values)])
     axis.set_major_formatter(ScalarFormatter())
     axis.set_minor_formatter(NullFormatter())
+
+
+def draw_found(ax: Axes, sample: Sample, found: Detections, classes: Sequence[str]) -> None:
+    """Add an image and its detections, best on top, each with the name of its class."""
+    from matplotlib.patches import Rectangle
+
+    height_px, width_px = sample.image.shape[:2]
+    scale = np.array([width_px, height_px] * 2)
+    ax.imshow(sample.image, extent=(0, width_px, height_px, 0))
+    ax.axis("off")
+    for box, label in reversed(
+        list(zip(found.boxes_xyxy.numpy() * scale, found.labels.tolist(), strict=True))
+    ):
+        x1, y1, x2, y2 = box
+        kind = (label - 1) % len(COLORS)
+        for color, width, dash in (("white", 4.0, "-"), (COLORS[kind], 2.0, DASHES[kind])):
+            ax.add_patch(
+                Rectangle(
+                    (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=width, linestyle=dash
+                )
+            )
+        ink = "black" if COLORS[kind] in LIGHT else "white"
+        plate = {"facecolor": COLORS[kind], "pad": 1, "linewidth": 0}
+        ax.text(x1, max(y1, 8), classes[label - 1], color=ink, fontsize=11, va="bottom", bbox=plate)

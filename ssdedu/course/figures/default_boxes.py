@@ -88,8 +88,15 @@ def _panel_facts(ax: Axes) -> dict[str, float | str]:
     }
 
 
-def reach_map(sides_px: Sequence[float], reached: np.ndarray) -> Figure:
-    """Share of positions (rows: object heights, columns: widths) where some default box fits, as shades."""
+def reach_map(
+    sides_px: Sequence[float],
+    reached: np.ndarray,
+    examples_px: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Share of positions (rows: object heights, columns: widths) where some default box fits, as shades.
+
+    examples_px: named objects (width, height), each marked with a cross.
+    """
     import matplotlib.pyplot as plt
 
     with style():
@@ -104,5 +111,17 @@ def reach_map(sides_px: Sequence[float], reached: np.ndarray) -> Figure:
         )
         for axis in (ax.xaxis, ax.yaxis):
             pixel_ticks(axis, sides_px)
+        for name, (width, height) in (examples_px or {}).items():
+            _mark(ax, name, width, height, "left" if width < max(sides_px) / 2 else "right")
         fig.colorbar(mesh, ax=ax, label="share of positions reached")
     return fig
+
+
+def _mark(ax: Axes, name: str, x: float, y: float, ha: str) -> None:
+    """A cross with a name beside it, haloed: legible on light and dark."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=3.5, foreground="white")]
+    ax.plot(x, y, "x", color="black", markersize=9, markeredgewidth=2.5, path_effects=halo)
+    away = (10 if ha == "left" else -10, 0)
+    ax.annotate(name, (x, y), away, textcoords="offset points", ha=ha, va="center", path_effects=halo)
