@@ -88,3 +88,7 @@ def an_image(draw):
         truth(draw(boxes(objects)), several(labels, objects), several(st.booleans(), objects)),
         detections(draw(boxes(found)), scores, several(labels, found)),
     )
+
+
+def texts(ax):
+    return [t.get_text() for t in ax.texts]

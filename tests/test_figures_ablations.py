@@ -1,7 +1,5 @@
 """The figures of notebook 12 show what they are given."""
 
-import matplotlib.pyplot as plt
-
 from ssdedu.course.figures import ablations
 
 
@@ -15,7 +13,6 @@ def test_a_dot_for_each_run_and_a_line_at_the_median():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["SSD", "other"]
     (band,) = ax.patches
     assert (band.get_x(), round(band.get_width(), 9)) == (0.7, 0.1)
-    plt.close(fig)
 
 
 def test_a_line_for_each_row():
@@ -23,4 +20,3 @@ def test_a_line_for_each_row():
     ax = fig.axes[0]
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.1, 0.9], [0.2, 0.3]]
     assert [t.get_text() for t in ax.get_xticklabels()] == ["small", "large"]
-    plt.close(fig)

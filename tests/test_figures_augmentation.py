@@ -1,18 +1,10 @@
 """The figures of notebook 08 draw what they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 from cases import THREE, noise, sample_of
 
 from ssdedu import augment
 from ssdedu.course.figures import augmentation as figures
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def frames(ax):

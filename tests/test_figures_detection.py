@@ -1,18 +1,11 @@
 """What the figures of `09_detection` draw equals what they were given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from ssdedu.course.figures import detection as figures
 
 IMAGE = np.full((100, 200, 3), 255, np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
 
 
 def bounds(ax):

@@ -1,18 +1,11 @@
 """Figures of 04: what is drawn equals what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from ssdedu.course.display import _check_readable
 from ssdedu.course.figures import encoding as figures
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_panels_show_the_image_and_each_box_of_each_panel():

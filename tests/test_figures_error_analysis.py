@@ -1,6 +1,5 @@
 """What the figures of the error analysis draw equals what they were given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from cases import detections
@@ -23,12 +22,6 @@ def found_in(image, places, label_shift=0):
     scores = np.linspace(0.9, 0.6, len(places))
     hits = detections(chosen.boxes_xyxy[places] * 128, scores, labels, SIZE)
     return [hits if i == image else detections(size=SIZE) for i in range(3)]
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_the_surest_of_a_kind_is_shown_with_its_object():

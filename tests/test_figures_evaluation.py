@@ -1,6 +1,5 @@
 """The figures of notebook 10 show what they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from cases import CLASSES, detections, truth
@@ -10,12 +9,6 @@ from ssdedu.course.figures import evaluation as figures
 from ssdedu.evaluate import average_precision, evaluate_voc
 
 RECALL, PRECISION, MARKS = [0.25, 0.25, 0.25, 0.5, 0.75], [1, 0.5, 0.5, 2 / 3, 0.75], [1, 0, -1, 1, 1]
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_class_curves_name_some_classes_and_draw_all():

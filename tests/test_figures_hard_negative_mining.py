@@ -1,20 +1,9 @@
 """What the figures of `07_hard_negative_mining` draw equals what they were given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
+from cases import texts
 
 from ssdedu.course.figures import hard_negative_mining as figures
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
-def texts(ax):
-    return [t.get_text() for t in ax.texts]
 
 
 def test_chosen_boxes_are_those_given():

@@ -1,17 +1,9 @@
 """Figures of 06: what is drawn equals what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 
 from ssdedu.course.display import _check_readable
 from ssdedu.course.figures import loss as figures
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_bars_are_the_two_losses_end_to_end_with_the_map_beside_them():

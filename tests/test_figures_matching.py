@@ -1,6 +1,5 @@
 """Figures of `03_matching`: what is drawn equals what was given; its exercises agree with the package."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -12,12 +11,6 @@ from ssdedu.course.exercises import matching as exercises
 from ssdedu.course.figures import matching as figures
 from ssdedu.course.figures.common import COLORS
 from ssdedu.datasets import shapes
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def drawn(ax, label):

@@ -1,23 +1,13 @@
 """Figures of `05_network`: what is drawn equals what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from cases import texts
 
 from ssdedu.course.display import _check_readable
 from ssdedu.course.figures import network as figures
 
 BOXES = {"conv4_3": 5776, "fc7": 2166, "conv8_2": 600}
-
-
-@pytest.fixture(autouse=True)
-def _close():
-    yield
-    plt.close("all")
-
-
-def texts(ax):
-    return [t.get_text() for t in ax.texts]
 
 
 def test_blocks_are_as_high_as_the_root_of_their_cells_and_named_below():

@@ -1,6 +1,5 @@
 """Figures of `01_receptive_fields`: what is drawn equals what was given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -8,12 +7,6 @@ from ssdedu.course.display import show
 from ssdedu.course.figures import receptive_fields as figures
 from ssdedu.course.figures.common import COLORS
 from ssdedu.receptive_field import Layer, chain, footprint
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def readable(fig, monkeypatch):

@@ -21,21 +21,18 @@ def test_curves_of_unequal_length():
     assert first.get_xydata().tolist() == [[1, 4], [2, 3], [3, 1]]
     assert second.get_xydata().tolist() == [[1, 9]]
     assert fig.axes[0].get_ylim() == (0, 10)
-    plt.close(fig)
 
 
 def test_a_level_is_a_named_line_across():
     fig = training.loss_curves({"a": [4.0, 2.0]}, levels={"blind": 3.5})
     assert list(fig.axes[0].lines[1].get_ydata()) == [3.5, 3.5]
     assert [(t.get_text(), t.get_position()[1]) for t in fig.axes[0].texts] == [("blind", 3.5)]
-    plt.close(fig)
 
 
 def test_rates_run_over_the_whole_schedule():
     fig = training.rates({"steps": [1, 0.1, 0.01], "cosine": [0.5, 1]})
     assert fig.axes[0].lines[0].get_xydata().tolist() == [[0, 1], [0.5, 0.1], [1, 0.01]]
     assert fig.axes[0].lines[1].get_xydata().tolist() == [[0, 0.5], [1, 1]]
-    plt.close(fig)
 
 
 def test_a_panel_for_each_snapshot_with_what_is_above_the_score():
@@ -49,11 +46,9 @@ def test_a_panel_for_each_snapshot_with_what_is_above_the_score():
     assert measured.axes[0].get_title() == "step 50\nmAP 0.26"
     plt.close(measured)
     np.testing.assert_allclose(fig.axes[1].patches[0].get_bbox().bounds, (2, 2, 8, 8), rtol=1e-6)
-    plt.close(fig)
 
 
 def test_a_panel_shows_no_more_than_the_best():
     found = Detections(torch.rand(9, 4).sort().values, torch.linspace(0.9, 0.5, 9), torch.ones(9, dtype=int))
     fig = training.progress_strip(sample_of(noise(20, 20), []), {0: found}, ("cat",), most=4)
     assert len(fig.axes[0].texts) == 4
-    plt.close(fig)

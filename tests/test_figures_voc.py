@@ -1,20 +1,12 @@
 """The figures of notebook 14 show what they are given."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 import torch
 
 from ssdedu.course.display import _check_readable
 from ssdedu.course.figures import voc as figures
 from ssdedu.datasets.shapes import CLASSES, draw_scene
 from ssdedu.detect import Detections
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_speed_accuracy_draws_a_marker_for_each_row_hollow_where_batches_are_larger():

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -96,7 +95,6 @@ def test_the_strip_draws_the_boxes_above_each_threshold(case):
     assert right.get_title() == "score > 0.85: 2 boxes"
     assert [t.get_text() for t in right.texts] == ["dog", "cat"]  # the last given lies below
     assert right.patches[2].get_bbox().bounds == pytest.approx((0, 0, 0.38 * 60, 20))
-    plt.close(fig)
 
 
 def test_the_map_names_every_notebook_of_a_station():
@@ -104,4 +102,3 @@ def test_the_map_names_every_notebook_of_a_station():
     written = " ".join(t.get_text() for t in fig.axes[0].texts)
     assert all(f"{n:02d}" in written for n in range(1, 14))
     assert len(fig.axes[0].patches) == 12
-    plt.close(fig)
