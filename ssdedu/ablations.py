@@ -173,7 +173,7 @@ VARIANTS = {
         Variant("no mining, sum over N", "mining", changes={"ratio": ALL_NEGATIVES}),
         Variant("no mining, means", "mining and the division by N", loss=mean_loss),
         Variant("MultiBox matching", "the matches above the threshold", changes={"rule": "multibox"}),
-        Variant("grid, convolutional", "default boxes and several maps", **_GRID),
+        Variant("grid, convolutional", "default boxes, several maps, mining", **_GRID),
         Variant(
             "grid, fully connected",
             "the same, and the convolutional head",
