@@ -33,8 +33,9 @@ lint: .venv/installed
 coverage: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --cov=ssdedu --cov-report=term-missing:skip-covered
 
+# make lab LAB=--allow-root, or LAB=--port=9000, hands options on to JupyterLab.
 lab: .venv/installed
-	$(RUN) -m jupyter lab notebooks
+	$(RUN) -m jupyter lab $(LAB) notebooks/00_start_here.ipynb
 
 clean:
 	rm -rf .venv build *.egg-info
