@@ -8,6 +8,7 @@ that takes longer than the course promises fails in the cell that exceeds it.
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ from nbval.plugin import IPyNbCell
 
 RELATIVE = 1e-3
 ABSOLUTE = 1e-6
+os.environ.setdefault("TQDM_MININTERVAL", "2")  # nbval reads a cell's messages at its end; too many are lost
 SECONDS = 120.0
 LONGER = {"11_training": 240.0, "12_ablations": 240.0, "14_voc": 240.0}
 _spent: dict[Path, float] = defaultdict(float)

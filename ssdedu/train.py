@@ -287,7 +287,7 @@ def _loop(
             bar.update()
             if run.step % settings.log_every == 0 or run.step == stop:
                 record = run.note(loss, before + time.perf_counter() - start)
-                bar.set_postfix(loss=f"{record['loss']:.3f}")
+                bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
             if run.step % settings.save_every == 0 or run.step == stop:
                 run.save()
                 if after_save is not None:
