@@ -87,7 +87,8 @@ def main() -> None:
     about["versions"] = versions("ssdedu", "torch", "numpy", "cv2")
     if options.merge:
         runs = sorted({(r["variant"], r["seed"]): r for r in runs}.values(), key=_place)
-        save(options.out, {"summary": summary(runs), "runs": runs, **about})
+        measured = json.loads(options.merge[0].read_text())
+        save(options.out, {**measured, "summary": summary(runs), "runs": runs})
         return
     for seed in options.seeds:
         for name in options.variants:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -119,23 +119,20 @@ def numbered(
     size_px: float = 100,
 ) -> Figure:
     """The named objects alone, then a panel for each title: these default boxes over them, with their numbers."""
-    import matplotlib.pyplot as plt
 
-    objects = [_centred(box) for box in objects_xyxy_px.values()]
-    with style():
-        fig, axes = plt.subplots(1, 1 + len(panels), figsize=(9, 3.7), layout="constrained", squeeze=False)
-        for ax, (title, shown) in zip(axes[0], {"objects": (), **panels}.items(), strict=True):
-            image_axes(ax, size_px, size_px, size_px / 12, size_px / 12)
-            _owned(ax, objects, (), ())
-            for p in shown:
-                cx, cy, w, h = (float(v) for v in boxes_cxcywh_px[p])
-                frame(ax, (cx, cy, w, h), "#333333", label="default box", linewidth=2.2)
-                plate = {"facecolor": "#333333", "pad": 1.5, "linewidth": 0}
-                corner = cx + w / 2, cy - h / 2
-                ax.text(*corner, str(p), color="white", ha="right", va="top", fontsize=12, bbox=plate)
-            ax.set_title(title)
-        _name_objects(fig, list(objects_xyxy_px))
-    return fig
+    def draw(ax: Axes, objects: Sequence[Box], shown: Sequence[int]) -> None:
+        _owned(ax, objects, (), ())
+        for p in shown:
+            _numbered_box(ax, p, [float(v) for v in boxes_cxcywh_px[p]])
+
+    return _panels(objects_xyxy_px, {"objects": (), **panels}, draw, size_px)
+
+
+def _numbered_box(ax: Axes, number: int, box_cxcywh_px: Box) -> None:
+    cx, cy, w, h = box_cxcywh_px
+    frame(ax, box_cxcywh_px, "#333333", label="default box", linewidth=2.2)
+    plate = {"facecolor": "#333333", "pad": 1.5, "linewidth": 0}
+    ax.text(cx + w / 2, cy - h / 2, str(number), color="white", ha="right", va="top", fontsize=12, bbox=plate)
 
 
 def rules_side_by_side(
@@ -145,15 +142,29 @@ def rules_side_by_side(
     size_px: float = 100,
 ) -> Figure:
     """A panel for each rule: the default boxes it gives to each object; owners: rule -> object of each box."""
+
+    def draw(ax: Axes, objects: Sequence[Box], owner: Sequence[int]) -> None:
+        _owned(ax, objects, boxes_cxcywh_px, owner)
+
+    return _panels(objects_xyxy_px, owners, draw, size_px)
+
+
+def _panels(
+    objects_xyxy_px: Mapping[str, Box],
+    panels: Mapping[str, Sequence[int]],
+    draw: Callable[[Axes, Sequence[Box], Sequence[int]], None],
+    size_px: float,
+) -> Figure:
+    """A panel for each title, filled by draw(axes, objects, what the title stands for), and the objects' names."""
     import matplotlib.pyplot as plt
 
     objects = [_centred(box) for box in objects_xyxy_px.values()]
     with style():
-        fig, axes = plt.subplots(1, len(owners), figsize=(9, 3.7), layout="constrained", squeeze=False)
-        for ax, (rule, owner) in zip(axes[0], owners.items(), strict=True):
+        fig, axes = plt.subplots(1, len(panels), figsize=(9, 3.7), layout="constrained", squeeze=False)
+        for ax, (title, what) in zip(axes[0], panels.items(), strict=True):
             image_axes(ax, size_px, size_px, size_px / 12, size_px / 12)
-            _owned(ax, objects, boxes_cxcywh_px, owner)
-            ax.set_title(rule)
+            draw(ax, objects, what)
+            ax.set_title(title)
         _name_objects(fig, list(objects_xyxy_px))
     return fig
 
