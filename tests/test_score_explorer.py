@@ -1,22 +1,16 @@
 """The score explorer: what it counts in Python and in JavaScript, and what its figures draw."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from cases import noise, sample_of, slow_iou
+from node import needs_node, run_node
 
-import ssdedu.widgets
 from ssdedu.course.figures import start_here
 from ssdedu.detect import Detections
 from ssdedu.widgets import ScoreExplorer
 
 CLASSES = ("cat", "dog")
-SCRIPT = Path(ssdedu.widgets.__file__).parent / "score_explorer.js"
 THRESHOLDS = (0.0, 0.1, 0.35, 0.5, 0.7, 0.9, 1.0)
 
 
@@ -70,22 +64,16 @@ def test_nothing_found_and_nothing_there():
     assert explorer.size_px == [50, 38]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js to run the page's side")
+@needs_node
 def test_the_page_counts_the_same(case, tmp_path):
     explorer = ScoreExplorer(*case, CLASSES)
-    (tmp_path / "widget.mjs").write_text(SCRIPT.read_text())
-    data = json.dumps([explorer.detections, explorer.objects, THRESHOLDS])
-    (tmp_path / "run.mjs").write_text(
-        'import { counts, sentence } from "./widget.mjs";\n'
-        f"const [detections, objects, thresholds] = {data};\n"
-        "console.log(JSON.stringify(thresholds.map((t) => counts(detections, objects, t))));\n"
-        "console.log(sentence(counts(detections, objects, 0.5), 0.5));\n"
+    data = [explorer.detections, explorer.objects, THRESHOLDS]
+    counted = run_node(
+        tmp_path, "score_explorer.js", "data[2].map((t) => m.counts(data[0], data[1], t))", data
     )
-    out = subprocess.run(["node", tmp_path / "run.mjs"], capture_output=True, text=True, check=True).stdout
-    first, second = out.splitlines()
-    wanted = [explorer.counts(t)._asdict() for t in THRESHOLDS]
-    assert json.loads(first) == wanted
-    assert second == "Above 0.50: 3 boxes, 1 correct, 2 wrong; 2 objects missed."
+    assert counted == [explorer.counts(t)._asdict() for t in THRESHOLDS]
+    text = run_node(tmp_path, "score_explorer.js", "m.sentence(m.counts(data[0], data[1], 0.5), 0.5)", data)
+    assert text == "Above 0.50: 3 boxes, 1 correct, 2 wrong; 2 objects missed."
 
 
 def test_the_strip_draws_the_boxes_above_each_threshold(case):
