@@ -83,7 +83,7 @@ def size_problems(notebook, path):
     yield from (f"cell {c.id} has {n} lines" for c, n in zip(cells, counts, strict=True) if n > 25)
     if statistics.median(counts) >= 7:
         yield f"median cell has {statistics.median(counts)} lines"
-    if len(cells) > 25:
+    if sum("Explorer(" not in c.source for c in cells) > 25:
         yield f"{len(cells)} code cells"
     if words > 1500:
         yield f"{words} words"
