@@ -38,6 +38,7 @@ __all__ = [
     "cell_centers",
     "cell_shapes_px",
     "default_boxes",
+    "formula_sizes",
     "percent_sizes",
     "scales",
     "table",
@@ -225,6 +226,20 @@ def percent_sizes(
     return [(size_px * low / 100, size_px * high / 100) for low, high in pairwise(percents)]
 
 
+def formula_sizes(
+    size_px: float, num_maps: int, first: float | None = None, s_min: float = 0.2, s_max: float = 0.9
+) -> list[tuple[float, float]]:
+    """(min_px, max_px) of each map by Eq. 4; the level behind the last map continues the steps.
+
+    size_px: side of the input; first: scale of a first map that stands outside the formula (Sec. 3.1: conv4_3 at
+    0.1), which then runs over the others. Raises ValueError as `scales` does.
+    """
+    outside = [] if first is None else [first]
+    inside = scales(num_maps - len(outside), s_min, s_max)
+    step = inside[-1] - inside[-2] if len(inside) > 1 else s_max - s_min
+    return list(pairwise(size_px * s for s in (*outside, *inside, inside[-1] + step)))
+
+
 def cell_shapes_px(feature_map: FeatureMap, whole_px: bool = True) -> np.ndarray:
     """Widths and heights (k, 2) of one cell's default boxes in input pixels: 1, 1', then r, 1/r per ratio.
 
@@ -334,9 +349,8 @@ def _ssd512(name: str, first: int, lowest: int) -> Config:
 
 
 def _ssd300_paper() -> Config:
-    """Sec. 3.1: conv4_3 at .1, the other five by Eq. 4; the level behind the last continues the steps."""
-    sides = [300 * s for s in (0.1, *scales(5), 2 * 0.9 - scales(5)[-2])]
-    sizes, steps = list(pairwise(sides)), (None,) * 6
+    """Sec. 3.1: conv4_3 at .1, the other five by Eq. 4."""
+    sizes, steps = formula_sizes(300, 6, first=0.1), (None,) * 6
     return _square("SSD300_PAPER", 300, _CELLS300, sizes, _RATIOS300, steps, _EXTRAS300, whole_px=False)
 
 
