@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssdedu.priors_text import as_python, table
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,6 +36,7 @@ __all__ = [
     "Config",
     "Extra",
     "FeatureMap",
+    "as_python",
     "cell_boxes",
     "cell_centers",
     "cell_shapes_px",
@@ -296,20 +299,6 @@ def default_boxes(config: Config) -> torch.Tensor:
 
     boxes = [cell_boxes(m, config).reshape(-1, 4) for m in config.maps]
     return torch.from_numpy(np.concatenate(boxes)).float()
-
-
-def table(config: Config) -> str:
-    """The description as a text table: a line a map, with cells, step, sizes, ratios and numbers of boxes."""
-    head = f"{'map':12}{'cells':>9}{'step':>8}{'min_px':>9}{'max_px':>9}{'k':>4}{'boxes':>8}"
-    lines = [f"{config.name}: input {config.width_px} x {config.height_px} px", f"{head}  ratios besides 1"]
-    for m in config.maps:
-        step = m.step_px or config.width_px / m.width
-        high = "-" if m.max_px is None else f"{m.max_px:g}"
-        ratios = ", ".join(f"{r:g}, {1 / r:.3g}" for r in m.aspect_ratios)
-        cells = f"{m.height}x{m.width}"
-        sizes = f"{step:8g}{m.min_px:9g}{high:>9}{m.boxes_per_cell:4}{m.num_boxes:8,}"
-        lines.append(f"{m.name:12}{cells:>9}{sizes}  {ratios}")
-    return "\n".join([*lines, f"{'sum':12}{config.num_boxes:47,}"])
 
 
 _NARROW, _WIDE = (2.0,), (2.0, 3.0)

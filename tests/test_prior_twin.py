@@ -152,3 +152,10 @@ def test_shared_favourites_and_equal_overlaps(tmp_path):
     cases = [[[x, y, x + 0.5, y + 0.5] for x in side for y in side]]
     check_matches(config, cases, 0.5, "ssd", tmp_path)
     check_matches(config, cases, 1.0, "multibox", tmp_path)
+
+
+@named(CONFIGS)
+def test_the_copied_source_builds_the_same_description(config, tmp_path):
+    space = {}
+    exec(run_node(tmp_path, "priors_text.js", "m.asPython(data)", config.to_dict()), space)
+    assert space["config"] == config

@@ -160,9 +160,9 @@ export function plate(ctx, text, x, y, color, [width, height]) {
 }
 
 // The outline of box xyxy, given in fractions of scale = [width, height], on a halo that shows on any ground.
-export function outline(ctx, box, scale, color, dash = [], { text = "", width = 2.5, halo = "white" } = {}) {
+export function outline(ctx, box, scale, color, dash = [], { text = "", width = 2.5, halo = "white", around = 1.25 } = {}) {
   const [x1, y1, x2, y2] = box.map((v, i) => v * scale[i % 2]);
-  for (const [ink, w, d] of [[halo, width + 2.5, []], [color, width, dash]]) {
+  for (const [ink, w, d] of [[halo, width + 2 * around, []], [color, width, dash]]) {
     if (!ink) continue;
     ctx.setLineDash(d);
     ctx.strokeStyle = ink;

@@ -24,7 +24,12 @@ await mount(el, JSON.parse(new TextDecoder().decode(bytes)));
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>:root {{ color-scheme: light dark; }}</style></head>
+<title>{title}</title><style>
+:root {{ color-scheme: light dark; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --jp-ui-font-color1: #eee; --jp-layout-color1: #121212; --jp-border-color2: #777; }}
+}}
+</style></head>
 <body>
 {body}
 </body>
