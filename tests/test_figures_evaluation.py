@@ -64,3 +64,29 @@ def test_change_bars_are_as_long_as_the_changes():
     assert [p.get_width() for p in ax.patches] == list(changes.values())
     assert [t.get_text() for t in ax.get_yticklabels()] == list(changes)
     assert [t.get_text() for t in ax.texts] == ["+3.8", "+0.0", "-20.5"]
+
+
+def test_threshold_strip_marks_what_is_kept_and_where_that_lies_on_the_curve():
+    box, far = (0, 0, 9, 9), (20, 0, 29, 9)
+    found = [detections([box, (40, 0, 49, 9), far, box, (50, 0, 59, 9)], [0.9, 0.8, 0.6, 0.4, 0.2])]
+    truths = [truth([box, far, (40, 0, 49, 9)], difficult=[False, False, True])]
+    curve = evaluate_voc(found, truths, CLASSES).curves[0]
+    assert (curve.true_positive * 1 - curve.ignored * 1).tolist() == [1, -1, 1, 0, 0]
+    fig = figures.threshold_strip(curve, (0.85, 0.6, 0.1))
+    _check_readable(fig)
+    lists, plots = fig.axes[:3], fig.axes[3:]
+    assert [ax.get_title() for ax in lists] == [
+        "score ≥ 0.85: 1 kept",
+        "score ≥ 0.6: 3 kept",
+        "score ≥ 0.1: 5 kept",
+    ]
+    places = [[line.get_xdata().tolist() for line in ax.lines] for ax in lists]
+    assert [p[:-1] for p in places] == [
+        [[0], [2], [], [3, 4], [], [1]],  # true, false, ignored: each above and below the threshold
+        [[0, 2], [], [], [3, 4], [1], []],
+        [[0, 2], [], [3, 4], [], [1], []],
+    ]
+    assert [p[-1][1:] for p in places] == [[x, x, -0.5] for x in (0.5, 2.5, 4.5)]
+    ends = [ax.lines[-1].get_xydata().tolist() for ax in plots]
+    assert ends == [[[0.5, 1]], [[1, 1]], [[1, 0.5]]]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["true", "false", "ignored"]

@@ -8,13 +8,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssdedu.course.figures.common import COLORS, DASHES, image_axes, style
-from ssdedu.evaluate import Evaluation
+from ssdedu.evaluate import Curve, Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["VERDICTS", "change_bars", "class_curves", "curve_steps", "ranked_boxes", "two_averages"]
+__all__ = [
+    "VERDICTS",
+    "change_bars",
+    "class_curves",
+    "curve_steps",
+    "ranked_boxes",
+    "threshold_strip",
+    "two_averages",
+]
 
 Box = Sequence[float]
 VERDICTS = {1: "true", 0: "false", -1: "ignored"}
@@ -168,3 +176,54 @@ def change_bars(changes: Mapping[str, float]) -> Figure:
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)
     return fig
+
+
+def threshold_strip(curve: Curve, thresholds: Sequence[float]) -> Figure:
+    """A column for each score threshold: the ranked list, faint below it, and the point on the curve it leads to.
+
+    The curve needs objects and a detection at or above each threshold.
+    """
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, (lists, plots) = plt.subplots(
+            2, len(thresholds), figsize=(9, 5.4), layout="constrained", squeeze=False, sharey="row"
+        )
+        for ax, below, threshold in zip(lists, plots, thresholds, strict=True):
+            kept = int((curve.scores >= threshold).sum())
+            _ranked_list(ax, curve, kept)
+            ax.set_title(f"score ≥ {threshold:g}: {kept} kept")
+            _point_panel(below, curve, kept)
+        plots[0].set(ylabel="precision")
+        handles, names = lists[0].get_legend_handles_labels()
+        fig.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return fig
+
+
+def _ranked_list(ax: Axes, curve: Curve, kept: int, columns: int = 22) -> None:
+    """A mark for each detection, in lines of text, and the line behind the last that is kept."""
+    rank, marks = np.arange(len(curve.scores)), curve.true_positive * 1 - curve.ignored * 1
+    for mark in (m for m in _MARKERS if m in marks):
+        shape, color = _MARKERS[mark]
+        options: dict[str, Any] = {"color": color, "markersize": 6, "markeredgewidth": 0}
+        above, below = rank[(marks == mark) & (rank < kept)], rank[(marks == mark) & (rank >= kept)]
+        ax.plot(above % columns, above // columns, shape, **options, label=VERDICTS[mark])
+        ax.plot(below % columns, below // columns, shape, **options, alpha=0.3)
+    column, row = kept % columns - 0.5, kept // columns - 0.5
+    edge = [(columns - 0.5, row), (column, row)]
+    if kept % columns:
+        edge += [(column, row + 1), (-0.5, row + 1)]
+    ax.plot(*zip(*edge, strict=True), color="black", linewidth=1.5)
+    ax.set(xlim=(-0.7, columns - 0.3), ylim=(rank[-1] // columns + 0.7, -0.7))
+    ax.axis("off")
+
+
+def _point_panel(ax: Axes, curve: Curve, kept: int) -> None:
+    """The curve, bold down to the last detection that is kept, which is marked, and its stairs."""
+    recall, precision = curve.recall, curve.precision
+    ax.plot(recall, precision, color="#777777", linewidth=1.5)
+    _envelope(ax, recall.tolist(), precision.tolist())
+    ax.plot(recall[:kept], precision[:kept], color="black", zorder=4)
+    end = recall[kept - 1 : kept], precision[kept - 1 : kept]
+    ax.plot(*end, "o", color="white", markeredgecolor="black", markeredgewidth=2.5, markersize=10, zorder=5)
+    ax.set(xlabel="recall", xlim=(0, 1.03), ylim=(0, 1.08), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
