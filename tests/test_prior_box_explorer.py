@@ -139,7 +139,7 @@ def test_a_cell_holds_its_default_boxes(explorer, tmp_path):
         offset = boxes.encode(nearest[None], box[None], (1, 1, 1, 1))[0, :2].tolist()
         assert row["offset"] == pytest.approx(offset, abs=1e-4)
         assert row["positive"] == found.object_index[row["p"]]
-        assert np.multiply(box[2:], 128).tolist() == pytest.approx(row["sizePx"], abs=1e-4)
+        assert (box[2:] * 128).tolist() == pytest.approx(row["sizePx"], abs=1e-4)
 
 
 @needs_node

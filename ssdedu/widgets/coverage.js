@@ -74,3 +74,31 @@ export function bestIous(boxes, table) {
     return best;
   });
 }
+
+// Sums over objects: covered (IoU >= threshold), mean best IoU, objects per map, and bins [low, high, objects,
+// covered] over size (square root of the area in input px) and aspect ratio, two to each doubling as in Python.
+export function summarize(boxes, bests, config, threshold) {
+  const covered = bests.map(({ iou }) => iou >= threshold);
+  const perMap = new Array(config.maps.length).fill(0);
+  for (const { map } of bests) perMap[map] += 1;
+  const sides = boxes.map(([x1, y1, x2, y2]) => [(x2 - x1) * config.width_px, (y2 - y1) * config.height_px]);
+  const sum = bests.reduce((total, { iou }) => total + iou, 0);
+  return {
+    num: boxes.length, covered: covered.filter(Boolean).length, mean_iou: sum / Math.max(1, boxes.length),
+    objects_per_map: perMap, by_size: bins(sides.map(([w, h]) => Math.sqrt(w * h)), covered, 0),
+    by_ratio: bins(sides.map(([w, h]) => w / h), covered, 0.5),
+  };
+}
+
+export function bins(values, covered, shift) {
+  if (!values.length) return [];
+  const places = values.map((v) => Math.floor(2 * Math.log2(v) + shift));
+  const first = Math.min(...places), count = Math.max(...places) - first + 1;
+  const edge = (i) => 2 ** ((first + i - shift) / 2);
+  const rows = Array.from({ length: count }, (_, i) => [edge(i), edge(i + 1), 0, 0]);
+  places.forEach((place, i) => {
+    rows[place - first][2] += 1;
+    rows[place - first][3] += covered[i] ? 1 : 0;
+  });
+  return rows;
+}

@@ -52,7 +52,7 @@ function render({ model, el }) {
     local.detector = detectorOf(state.description);
     local.result = solve(state.objects, local.detector, state.threshold, state.rule);
     local.source = "browser";
-    fit.update(state, local.detector, presetOf());
+    fit.update(state, presetOf());
   }
 
   function tell() {
@@ -60,6 +60,7 @@ function render({ model, el }) {
     local.sending = true;
     for (const name of SHARED) model.set(name, structuredClone(state[name]));
     model.set("revision", local.revision);
+    model.set("data_revision", fit.asked());
     model.save_changes();
     local.sending = false;
   }
@@ -79,7 +80,6 @@ function render({ model, el }) {
     const same = JSON.stringify(answer.positives.map((q) => q.slice(0, 2))) === JSON.stringify(local.result.positives.map((q) => q.slice(0, 2)));
     local.result = answer;
     local.source = same ? "python" : "differs";
-    fit.answered(answer.data);
     redraw();
   }
 
@@ -364,12 +364,14 @@ function render({ model, el }) {
   local.detector = detectorOf(state.description);
   local.result = solve(state.objects, local.detector, state.threshold, state.rule);
   local.source = "browser";
-  fit.update(state, local.detector, presetOf());
+  fit.update(state, presetOf());
   history.push(Object.fromEntries(UNDONE.map((n) => [n, state[n]])));
   answered();
+  tell();
   redraw();
   const stops = [
-    follow(model, SHARED, heard), follow(model, ["answer"], answered), redrawOnChange(redraw),
+    follow(model, SHARED, heard), follow(model, ["answer"], answered), redrawOnChange(redraw), fit.stop,
+    follow(model, ["data_answer"], () => fit.answered(model.get("data_answer"))),
     follow(model, ["image"], () => (picture = loadImage(model.get("image"), () => redraw()))),
     follow(model, ["index"], () => index.set(model.get("index"))),
   ];

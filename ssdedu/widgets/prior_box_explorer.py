@@ -20,6 +20,7 @@ from ssdedu.map_fields import map_fields
 from ssdedu.priors import Config
 from ssdedu.sample import Sample
 from ssdedu.widgets.base import Explorer, bundle, data_url, named_box
+from ssdedu.widgets.prior_box_data import MATCHED_IMAGES, objects_of, positives_per_map, summary
 
 __all__ = ["KNOBS", "PriorBoxExplorer"]
 
@@ -44,8 +45,10 @@ class PriorBoxExplorer(Explorer):
 
     scene: a Sample, an image (H, W, 3) uint8 or a picture file; by default a drawn scene. config: the description to
     begin with, a preset or your own; base: its base network in `model.BASES`, by which receptive fields are known.
-    classes: names for labels. threshold and rule: of `matching.match`. What the page shows while a hand moves is
-    its own twin of this package; at rest `answer` holds the package's numbers and takes its place.
+    classes: names for labels. data: a VOC-layout folder (or several), a data set, truths, or boxes (G, 4) image by
+    image in fractions: then it also shows how many of their objects the default boxes cover. threshold and rule: of
+    `matching.match`. What the page shows while a hand moves is its own twin of this package; at rest `answer` and
+    `data_answer` hold the package's numbers and take its place.
     `config` is the description as it stands. Raises ValueError for what is no scene, rule or threshold.
     """
 
@@ -66,6 +69,12 @@ class PriorBoxExplorer(Explorer):
     index = traitlets.Int(0).tag(sync=True)
     revision = traitlets.Int(0).tag(sync=True)
     answer = traitlets.Dict().tag(sync=True)
+    data = traitlets.List(traitlets.List()).tag(sync=True)
+    data_name = traitlets.Unicode().tag(sync=True)
+    data_size = traitlets.Int(0).tag(sync=True)
+    matched_images = traitlets.Int(MATCHED_IMAGES).tag(sync=True)
+    data_revision = traitlets.Int(0).tag(sync=True)
+    data_answer = traitlets.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -73,15 +82,19 @@ class PriorBoxExplorer(Explorer):
         config: Config = priors.SSD300_VOC,
         *,
         classes: Sequence[str] = (),
+        data: Any = None,
         base: str | None = None,
         threshold: float = 0.5,
         rule: matching.Rule = "ssd",
     ) -> None:
+        self._objects = objects_of(data)
+        if scene is None and self._objects.images is not None:
+            scene, classes = self._objects.images[0], classes or self._objects.images.classes
         sample, names = _sample(scene, classes)
         presets = _presets(config, base)
         middle = config.maps[map_index := len(config.maps) // 2]
         super().__init__(
-            image=data_url(sample.image, "JPEG" if max(sample.image.shape) > 256 else "PNG"),
+            image=_packed(sample.image),
             objects=_objects(sample, names),
             names=list(names),
             description=config.to_dict(),
@@ -92,10 +105,16 @@ class PriorBoxExplorer(Explorer):
             cell=[middle.height // 2, middle.width // 2],
             preset=config.name,
             presets=presets,
+            num_images=0 if self._objects.images is None else len(self._objects.images),
+            data=self._objects.for_the_page(),
+            data_name=self._objects.name,
+            data_size=len(self._objects.all_xyxy),
         )
         self._asked = ""
         self._answer()
         self.observe(self._answer, ["objects", "description", "threshold", "rule", "revision"])
+        self.observe(self._show_image, "index")
+        self.observe(self._answer_of_data, "data_revision")
 
     @property
     def config(self) -> Config:
@@ -145,6 +164,28 @@ class PriorBoxExplorer(Explorer):
             "reachable": reachable(sizes, self.config).tolist(),
         }
 
+    def _show_image(self, change: Any) -> None:
+        """Another image of the data set, with its objects."""
+        sample = self._objects.images[change["new"]]
+        self.image = _packed(sample.image)
+        self.objects = _objects(sample, self.names)
+
+    def _answer_of_data(self, change: object = None) -> None:
+        """How the description, and the preset it came from, fit all objects of the data."""
+        if not self.data_size:
+            return
+        preset = next(p["config"] for p in self.presets if p["config"]["name"] == self.preset)
+        try:
+            boxes, config = self._objects.all_xyxy, self.config
+            self.data_answer = {
+                "revision": self.data_revision,
+                "now": summary(boxes, config, self.threshold),
+                "before": summary(boxes, Config.from_dict(preset), self.threshold),
+                "positives_per_map": positives_per_map(self.data, config, self.threshold, self.rule),
+            }
+        except ValueError as error:
+            self.data_answer = {"revision": self.data_revision, "error": str(error)}
+
     def __repr__(self) -> str:
         config = self.config
         return f"PriorBoxExplorer: {config.name}, {config.num_boxes:,} default boxes, {len(self.objects)} objects"
@@ -161,6 +202,11 @@ def _sample(scene: Scene | None, classes: Sequence[str]) -> tuple[Sample, Sequen
         raise ValueError(f"scene must be an image (H, W, 3) uint8, got {image.shape} {image.dtype}")
     nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool)
     return Sample(image, *nothing), classes
+
+
+def _packed(image: np.ndarray) -> str:
+    """Drawn scenes exactly; photos, which are larger, as JPEG."""
+    return data_url(image, "JPEG" if max(image.shape) > 256 else "PNG")
 
 
 def _read(path: Path) -> np.ndarray:

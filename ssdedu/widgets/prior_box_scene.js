@@ -5,20 +5,20 @@ import { boxesPerCell, cellCenters, cellShapesPx, defaultBoxes, firstBoxes, numB
 import { bestOverlap, cornersAndAreas, match } from "./matching.js";
 import { fitTable, reachTable, reachable } from "./coverage.js";
 
-let lastKey = "", lastDetector = null;
+const KEPT = 3;
+const known = new Map();
 
-// All that follows from a description alone; the last one is kept.
+// All that follows from a description alone; the last few are kept.
 export function detectorOf(config) {
   const key = JSON.stringify(config);
-  if (key !== lastKey) {
+  if (!known.has(key)) {
     const priors = defaultBoxes(config);
-    lastDetector = {
-      config, priors, corners: cornersAndAreas(priors), first: firstBoxes(config), reach: reachTable(config),
-      fit: fitTable(config),
-    };
-    lastKey = key;
+    known.set(key, {
+      config, corners: cornersAndAreas(priors), first: firstBoxes(config), reach: reachTable(config), fit: fitTable(config),
+    });
+    if (known.size > KEPT) known.delete(known.keys().next().value);
   }
-  return lastDetector;
+  return known.get(key);
 }
 
 // positives: [default box, object, IoU]; own: each object's own default box or -1; best: [default box, IoU] of the
