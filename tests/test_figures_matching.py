@@ -19,18 +19,23 @@ def drawn(ax, label):
     return [(p.get_bbox().bounds, to_hex(p.get_edgecolor())) for p in found]
 
 
-def test_pairs_fill_what_is_shared():
+def test_the_iou_strip_fills_what_is_shared():
     square = (0, 0, 20, 20)
-    fig = figures.pairs({"half": (square, (10, 0, 30, 20)), "apart": (square, (30, 30, 50, 50))})
+    pairs = {"half": (square, (10, 0, 30, 20)), "apart": (square, (30.5, 30, 50, 50))}
+    fig = figures.iou_strip(pairs)
     display._check_readable(fig)
     half, apart = fig.axes
-    assert [p.get_bbox().bounds for p in half.patches] == [(10, 0, 10, 20), (0, 0, 20, 20), (10, 0, 20, 20)]
-    assert [p.get_bbox().bounds for p in apart.patches] == [(0, 0, 20, 20), (30, 30, 20, 20)]
-    assert [ax.get_title() for ax in fig.axes] == ["half", "apart"]
-    assert [(ax.get_xlim(), ax.get_ylim()) for ax in fig.axes] == [
-        ((-11, 41), (36, -16)),
-        ((-1, 51), (51, -1)),
-    ]
+    for ax, pair in zip(fig.axes, pairs.values(), strict=True):
+        given = [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in pair]
+        for label in ("box", "union", "ground"):
+            assert [bounds for bounds, _ in drawn(ax, label)] == given
+        assert [color for _, color in drawn(ax, "box")] == [c.lower() for c in COLORS[:2]]
+    assert [bounds for bounds, _ in drawn(half, "shared")] == [(10, 0, 10, 20)]
+    assert drawn(apart, "shared") == []
+    assert [ax.get_title() for ax in fig.axes] == ["half\nIoU 0.33", "apart\nIoU 0.00"]
+    assert half.get_xlim() == (-13, 43)
+    assert [ax.get_xlim()[1] - ax.get_xlim()[0] for ax in fig.axes] == [56, 56]
+    assert [ax.get_ylim() for ax in fig.axes] == [(38, -18), (53, -3)]
 
 
 @pytest.mark.parametrize("name", ["SHAPES128", "SHAPES128_ONE_MAP"])

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from ssdedu import priors
+from ssdedu import boxes, priors
 from ssdedu.course.figures.common import COLORS, DASHES, frame, image_axes, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["matched_maps", "numbered", "pairs", "positives_by_size", "rules_side_by_side"]
+__all__ = ["iou_strip", "matched_maps", "numbered", "positives_by_size", "rules_side_by_side"]
 
 Box = Sequence[float]
 _DASHED = (0, (3, 2))
@@ -26,29 +27,36 @@ def _centred(box_xyxy: Box) -> Box:
     return (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
 
 
-def pairs(boxes_xyxy_px: Mapping[str, tuple[Box, Box]]) -> Figure:
-    """A panel for each named pair of boxes, all to one scale: outlines, and the area that they share filled."""
+def iou_strip(pairs_xyxy_px: Mapping[str, tuple[Box, Box]]) -> Figure:
+    """A panel for each named pair of boxes, all to one scale: outlines, the shared area filled, name and IoU.
+
+    A thick line runs around their union, as in the explorer.
+    """
     import matplotlib.pyplot as plt
 
     with style():
-        fig, axes = plt.subplots(1, len(boxes_xyxy_px), figsize=(9, 2.6), layout="constrained", squeeze=False)
-        for ax, (name, (a, b)) in zip(axes[0], boxes_xyxy_px.items(), strict=True):
-            _pair_panel(ax, a, b)
-            ax.set_title(name)
-        corners = np.array(list(boxes_xyxy_px.values())).reshape(len(boxes_xyxy_px), 4, 2)
+        fig, axes = plt.subplots(1, len(pairs_xyxy_px), figsize=(9, 1.9), layout="constrained", squeeze=False)
+        corners = np.array(list(pairs_xyxy_px.values()), float).reshape(len(pairs_xyxy_px), 4, 2)
         low, high = corners.min(1), corners.max(1)
-        half = (high - low).max(0) / 2 + 1
-        for ax, (x, y) in zip(axes[0], (low + high) / 2, strict=True):
+        half = (high - low).max(0) / 2 + 3
+        for ax, (x, y), (name, (a, b)) in zip(axes[0], (low + high) / 2, pairs_xyxy_px.items(), strict=True):
+            _pair_panel(ax, a, b)
+            iou = boxes.iou(torch.tensor([a]), torch.tensor([b])).item()
+            ax.set_title(f"{name}\nIoU {iou:.2f}")
             ax.set(xlim=(x - half[0], x + half[0]), ylim=(y + half[1], y - half[1]))
     return fig
 
 
 def _pair_panel(ax: Axes, a: Box, b: Box) -> None:
+    for box in (a, b):
+        frame(ax, _centred(box), "#222222", label="union", linewidth=8)
+    for box in (a, b):
+        frame(ax, _centred(box), "none", label="ground", fill=True, facecolor="white")
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     if (high > low).all():
-        frame(ax, _centred((*low, *high)), "none", fill=True, facecolor="#BBBBBB", linewidth=0)
-    frame(ax, _centred(a), COLORS[0])
-    frame(ax, _centred(b), COLORS[1], _DASHED)
+        frame(ax, _centred((*low, *high)), "none", label="shared", fill=True, facecolor="#BBBBBB")
+    frame(ax, _centred(a), COLORS[0], label="box")
+    frame(ax, _centred(b), COLORS[1], _DASHED, label="box")
     ax.set(aspect="equal")
     ax.axis("off")
 
