@@ -60,6 +60,22 @@ def test_centre_rule_colours_objects_by_fate_in_scene_and_view():
     assert {t.get_text() for t in fig.legends[0].get_texts()} == {"stays", "gone", "crop"}
 
 
+def test_the_strip_shows_each_patch_and_its_view():
+    sample = sample_of(noise(64, 64), THREE)
+    patches = [np.array([0.25, 0.25, 0.75, 1.0]), np.array([0.0, 0.6, 0.5, 1.0])]
+    fig = figures.crop_strip(sample, patches, ["first", "second"])
+    assert [part.get_suptitle() for part in fig.subfigs] == ["first", "second"]
+    for part, patch in zip(fig.subfigs, patches, strict=True):
+        view, (scene, square) = augment.crop(sample, patch), part.axes
+        np.testing.assert_allclose(frames(scene), [*sample.boxes_xyxy, patch], atol=1e-6)
+        np.testing.assert_allclose(frames(square), view.boxes_xyxy, atol=1e-6)
+        colors = [scene.patches[label - 1].get_edgecolor() for label in view.labels]
+        assert [p.get_edgecolor() for p in square.patches] == colors
+        height, width = square.images[0].get_array().shape[:2]
+        assert height == width
+    assert [len(part.axes[1].patches) for part in fig.subfigs] == [2, 1]
+
+
 def test_sizes_draw_shares_that_add_up_to_one():
     bins = np.array([1.0, 10.0, 20.0, 100.0])
     fig = figures.sizes(np.array([5.0, 15.0, 15.0, 50.0]), {"crops": np.array([15.0, 60.0])}, bins)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ssdedu.augment import crop, resize
 from ssdedu.course.figures.common import COLORS, DASHES, frame, style
 from ssdedu.sample import Sample
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["acceptance", "centre_rule", "sampled", "sizes", "views"]
+__all__ = ["acceptance", "centre_rule", "crop_strip", "sampled", "sizes", "views"]
 
 _PANEL_PX = 125
 _SHADES = 8
@@ -48,7 +49,7 @@ def sampled(rows: Sequence[Tries], titles: Sequence[str]) -> Figure:
         fig, axes = plt.subplots(*size[::-1], figsize=(9, 1.55 * len(rows)), squeeze=False)
         for line, (sample, crops) in zip(axes, rows, strict=True):
             for ax, some in zip(line, crops, strict=True):
-                _picture(ax, _faded(sample.image))
+                _picture(ax, _faded(sample.image, shades=5))
                 if not len(some):
                     ax.text(0.5, 0.5, "no crop", ha="center", va="center", backgroundcolor="white")
                 for number, crop in enumerate(some):
@@ -98,6 +99,29 @@ def centre_rule(sample: Sample, crop_xyxy: np.ndarray, fates: Sequence[str], vie
     return fig
 
 
+def crop_strip(sample: Sample, patches: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+    """For each patch (4,) a pair under a title: the scene with the patch (black), and the view as a square.
+
+    Label k of the sample has the k-th colour and dash in both.
+    """
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig = plt.figure(figsize=(7.4, 1.7))
+        parts = fig.subfigures(1, len(patches), squeeze=False)[0]
+        for part, patch, title in zip(parts, patches, titles, strict=True):
+            part.suptitle(title, fontsize=12, y=0.99, va="top")
+            scene, square = part.subplots(1, 2)
+            view = resize(crop(sample, patch), _PANEL_PX, _PANEL_PX)
+            for ax, shown in ((scene, sample), (square, view)):
+                _picture(ax, _faded(shown.image, shades=4, side_px=64))
+                for box, label in zip(shown.boxes_xyxy, shown.labels, strict=True):
+                    _outline(ax, box, int(label) - 1, linewidth=2)
+            _outline(scene, patch, -1, "-", linewidth=2.5)
+            part.subplots_adjust(0.02, 0.02, 0.98, 0.8, 0.06)
+    return fig
+
+
 def sizes(before: np.ndarray, after: Mapping[str, np.ndarray], bins: np.ndarray) -> Figure:
     """A panel for each name: histogram of `before` in grey and of `after[name]` as a line, shares a bin."""
     import matplotlib.pyplot as plt
@@ -141,15 +165,15 @@ def _legend(fig: Figure, axes: Sequence[Axes], columns: int) -> None:
     fig.legend(handles=list(handles.values()), loc="outside lower center", ncols=columns, handlelength=2.5)
 
 
-def _small(image: np.ndarray) -> np.ndarray:
+def _small(image: np.ndarray, side_px: int = _PANEL_PX) -> np.ndarray:
     """The image at no more pixels than a panel shows."""
-    scale = _PANEL_PX / max(image.shape[:2])
+    scale = side_px / max(image.shape[:2])
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
 
 
-def _faded(image: np.ndarray) -> np.ndarray:
+def _faded(image: np.ndarray, shades: int = _SHADES, side_px: int = _PANEL_PX) -> np.ndarray:
     """The image in a few pale shades of grey, on which frames stand out and which pack small."""
-    grey = cv2.medianBlur(_small(image), 3).mean(axis=2)
-    shade = 150 + 105 * np.rint(grey / 255 * _SHADES) / _SHADES
+    grey = _small(cv2.medianBlur(_small(image), 3).mean(axis=2), side_px)
+    shade = 150 + 105 * np.rint(grey / 255 * shades) / shades
     return np.repeat(shade[..., None], 3, axis=2).astype(np.uint8)
