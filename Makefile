@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-fast lint notebooks lab coverage clean
+.PHONY: demo test test-fast lint notebooks browser lab pages coverage clean
 .DEFAULT_GOAL := demo
 
 # Installed once, and again when what is needed changes.
@@ -16,14 +16,18 @@ RUN := $(BIN)/python
 demo: .venv/installed
 	$(RUN) -m ssdedu demo
 
-test: lint test-fast notebooks
+test: lint test-fast notebooks browser
 	$(RUN) -m pytest -m slow
 
 test-fast: .venv/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow and not browser" -n 2
 
 notebooks: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadscope -p no:cacheprovider notebooks
+
+# The explorers in JupyterLab and Chromium (or Chrome); what they looked like is in runs/screenshots.
+browser: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m browser -rs
 
 lint: .venv/installed
 	$(RUN) -m ruff check .
@@ -36,6 +40,10 @@ coverage: .venv/installed
 # make lab LAB=--allow-root, or LAB=--port=9000, hands options on to JupyterLab.
 lab: .venv/installed
 	$(RUN) -m jupyter lab $(LAB) notebooks/00_start_here.ipynb
+
+# The course as pages that open without Python: site/index.html. Runs every notebook; some minutes.
+pages: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m ssdedu.course.pages --out site
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -7,6 +7,7 @@ from ssdedu.course.display import show
 from ssdedu.course.figures import receptive_fields as figures
 from ssdedu.course.figures.common import COLORS
 from ssdedu.receptive_field import Layer, chain, footprint
+from ssdedu.widgets.receptive_field_explorer import Cell
 
 
 def readable(fig, monkeypatch):
@@ -42,6 +43,33 @@ def test_views_frame_field_and_box_and_pale_the_rest(monkeypatch):
     assert drawn[0, 0].tolist() == [222, 222, 222]
     assert drawn[7, 8].tolist() == [211, 161, 126]
     assert fig.axes[0].get_xlim() == (-5, 35)
+    assert readable(fig, monkeypatch)
+
+
+def test_the_strip_frames_field_and_effective_field(monkeypatch):
+    border = Cell("conv4_3", 19, 0)
+    fig = figures.field_strip({"one": border, "two": Cell("fc7", 4, 5, atrous=False)})
+    one, two = fig.axes
+    assert [ax.get_title() for ax in fig.axes] == ["one", "two"]
+    assert [bounds(p) for p in one.patches] == [(-42, 110, 92, 92), (-29, 123, 66, 66)]
+    assert [bounds(p) for p in two.patches] == [(-26, -58, 404, 404), (31, -1, 290, 290)]
+    dots, (cell,) = lines(two, "."), lines(two, "o")
+    assert np.unique(dots[0].get_xydata()[:, 0]).tolist() == list(range(16, 305, 32))
+    assert len(dots[0].get_xydata()) == 10 * 10
+    assert cell.get_xydata().tolist() == [[176, 144]]
+    drawn = np.asarray(one.images[0].get_array())
+    weights = border.weights()
+    assert (drawn[weights == weights.max()] == [230, 159, 0]).all()
+    assert (drawn[weights == 0] == [226, 226, 226]).all()
+    for share in (0.05, 0.36, 0.93):  # steps 0.2, 0.4, 1
+        step = np.ceil(share * 5) / 5
+        near = np.abs(weights / weights.max() - share) < 0.01
+        expected = step * np.array([230, 159, 0]) + (1 - step) * (200 + 0.2 * 389 / 3)
+        assert np.abs(drawn[near] - expected).max() <= 0.5
+    assert (drawn[155, 50] == [226, 226, 226]).all()  # the first pixel right of the field
+    assert (drawn[155, 49] != [226, 226, 226]).any()
+    assert one.get_xlim() == two.get_xlim() == (-86, 386)
+    assert [t.get_text() for t in fig.legends[0].get_texts()] == ["receptive field", "effective field"]
     assert readable(fig, monkeypatch)
 
 

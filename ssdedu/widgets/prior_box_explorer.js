@@ -21,7 +21,7 @@ function render({ model, el }) {
   const state = Object.fromEntries(SHARED.map((name) => [name, structuredClone(model.get(name))]));
   const show = { grid: true, cell: true, positives: true, field: false };
   const history = new History();
-  const local = { hover: null, result: null, source: "", sending: false, timer: 0, frame: 0, revision: model.get("revision") };
+  const local = { hover: null, result: null, source: "", sending: false, timer: 0, frame: 0, since: 0, revision: model.get("revision") };
   const presets = model.get("presets");
   const presetOf = () => presets.find((p) => p.config.name === state.preset);
   const view = canvasOf(...canvasSize(state.description), "", paint);
@@ -30,6 +30,7 @@ function render({ model, el }) {
   // State: every change comes through here. final: a step to undo; otherwise the hand is still moving.
   function update(changes, final = true) {
     Object.assign(state, changes);
+    local.since ||= performance.now();
     if ("description" in changes || "objects" in changes) settle();
     if (["objects", "description", "threshold", "rule"].some((n) => n in changes)) compute();
     if (final) history.push(Object.fromEntries(UNDONE.map((n) => [n, state[n]])));
@@ -316,6 +317,8 @@ function render({ model, el }) {
     local.cellBoxes = cellBoxes(local.detector, state.map_index, state.cell, state.objects, local.result);
     view.draw();
     describe();
+    view.canvas.drawn.ms = performance.now() - (local.since || performance.now());
+    local.since = 0;
   }
   function paint(ctx) {
     const { map_index: map, description: config } = state;
@@ -323,7 +326,7 @@ function render({ model, el }) {
     const scene = { ...local, ...state, config, map, field, show, picture };
     paintScene(ctx, [view.width, view.height], scene, inkOf(root));
     const drawn = { positives: local.result.positives, own: local.result.own, cell: state.cell, map, source: local.source };
-    view.canvas.drawn = { ...drawn, frames: (view.canvas.drawn?.frames ?? 0) + 1, margin: MARGIN, at: performance.now() };
+    view.canvas.drawn = { ...drawn, frames: (view.canvas.drawn?.frames ?? 0) + 1, margin: MARGIN, ms: 0 };
   }
   function describe() {
     const { description: config, objects, map_index, selected } = state;

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["best_fits", "cell_strip", "curves", "reach_map"]
+    from ssdedu.sample import Sample
+
+__all__ = ["best_fits", "cell_strip", "curves", "matched_strip", "reach_map"]
 
 Box = Sequence[float]
 
@@ -86,6 +88,61 @@ def _panel_facts(ax: Axes) -> dict[str, float | str]:
         f"{name}: boxes of one cell": len(drawn),
         f"{name}: narrowest and widest (px)": f"{min(widths):.1f}, {max(widths):.1f}",
     }
+
+
+def matched_strip(
+    scene: Sample, configs: Mapping[str, priors.Config], names: Sequence[str]
+) -> tuple[Figure, dict[str, str]]:
+    """A panel for each description: the scene, its objects (dashed, named) and the default boxes matched by SSD's rule.
+
+    Colours and dashes tell the maps apart; the bold box with a star is the object's own. Also returns facts: the
+    positives of each object.
+    """
+    import matplotlib.pyplot as plt
+
+    facts = {}
+    with style():
+        fig, axes = plt.subplots(1, len(configs), figsize=(9, 3.5), layout="constrained", squeeze=False)
+        for ax, (title, config) in zip(axes[0], configs.items(), strict=True):
+            counts = _matched_panel(ax, scene, config, names)
+            ax.set_title(title)
+            listed = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+            facts[f"{title}: positives"] = listed
+    return fig, facts
+
+
+def _matched_panel(ax: Axes, scene: Sample, config: priors.Config, names: Sequence[str]) -> list[int]:
+    import torch
+
+    from ssdedu import boxes, matching
+
+    default_boxes, objects = priors.default_boxes(config), torch.from_numpy(scene.boxes_xyxy)
+    found = matching.match(objects, torch.from_numpy(scene.labels), default_boxes)
+    overlaps = boxes.iou(objects, boxes.cxcywh_to_xyxy(default_boxes))
+    own = set(matching.bipartite(overlaps[None])[0].tolist())
+    level = np.repeat(range(len(config.maps)), [m.num_boxes for m in config.maps])
+    width, height = config.width_px, config.height_px
+    image_axes(ax, width, height, width / 8, width / 8)
+    ax.imshow(scene.image, extent=(0, width, height, 0), alpha=0.45, interpolation="nearest")
+    positives = (found.object_index >= 0).nonzero()[:, 0].tolist()
+    for p in sorted(positives, key=own.__contains__):
+        box, color = (
+            (default_boxes[p] * default_boxes.new_tensor([width, height] * 2)).tolist(),
+            COLORS[level[p]],
+        )
+        frame(ax, box, color, DASHES[level[p]], linewidth=3.5 if p in own else 1.2)
+        if p in own:
+            ax.plot(*box[:2], "*", color=color, markersize=14, markeredgecolor="white")
+    for box, name in zip(boxes.xyxy_to_cxcywh(objects).tolist(), names, strict=True):
+        frame(
+            ax,
+            [v * s for v, s in zip(box, (width, height) * 2, strict=True)],
+            "black",
+            (0, (3, 2)),
+            linewidth=1.5,
+        )
+        ax.text(box[0] * width, (box[1] + box[3] / 2) * height + 4, name, ha="center", va="top")
+    return [int((found.object_index == g).sum()) for g in range(len(names))]
 
 
 def reach_map(

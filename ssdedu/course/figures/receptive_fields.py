@@ -9,14 +9,17 @@ import numpy as np
 
 from ssdedu.course.figures.common import COLORS, DASHES, GROUND, frame, style
 from ssdedu.receptive_field import Field, Layer, chain, footprint
+from ssdedu.widgets.receptive_field_explorer import SIZE_PX, Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["View", "centres", "profiles", "sizes", "tower", "views"]
+
+__all__ = ["View", "centres", "field_strip", "profiles", "sizes", "tower", "views"]
 
 _SEEN, _UNSEEN = COLORS[0], "#BBBBBB"
+_COUNTS = (230, 159, 0)
 _CROSS: dict[str, Any] = {"markersize": 11, "markeredgewidth": 2.5}
 _SQUARE: dict[str, Any] = {"marker": "s", "markersize": 15, "markeredgecolor": "#555555", "zorder": 3}
 
@@ -46,6 +49,50 @@ def views(photo: np.ndarray, cells: Mapping[str, View], margin_px: float = 94) -
         handles = [p for p in axes[0, 0].patches if p.get_label()]
         fig.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
     return fig
+
+
+def field_strip(cells: Mapping[str, Cell]) -> Figure:
+    """What each cell sees, as the explorer shows it without the photo: the more orange, the more a pixel counts.
+
+    In steps of a fifth of the peak; only what does not count at all is grey.
+    """
+    import matplotlib.pyplot as plt
+
+    ground = np.full((SIZE_PX, SIZE_PX, 3), _COUNTS)
+    margin_px = 8 + max(_reach_px(cell) for cell in cells.values())
+    with style():
+        fig, axes = plt.subplots(1, len(cells), figsize=(9, 3.4), layout="constrained", squeeze=False)
+        for ax, (title, cell) in zip(axes[0], cells.items(), strict=True):
+            weights = cell.weights()
+            steps = np.ceil(5 * weights / weights.max()) / 5
+            ax.imshow(_paled(ground, steps), extent=(0, SIZE_PX, SIZE_PX, 0))
+            _draw_sight(ax, cell)
+            limits = -margin_px, SIZE_PX + margin_px
+            ax.set(title=title, xlim=limits, ylim=limits[::-1])
+            ax.axis("off")
+        handles = [p for p in axes[0, 0].patches if p.get_label()]
+        fig.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3)
+        fig.set_layout_engine("constrained", h_pad=0.1)
+    return fig
+
+
+def _reach_px(cell: Cell) -> int:
+    """How far a cell's field goes beyond a side of the image, at most; negative if it lies inside."""
+    seen = cell.sight()
+    return max(reach for first, last in (seen.rows, seen.columns) for reach in (-first, last + 1 - SIZE_PX))
+
+
+def _draw_sight(ax: Axes, cell: Cell) -> None:
+    """Frames of field and effective field, dots for the cells' centres, a disc for this one's."""
+    field, effective_px = cell.sight().field, cell.sight().effective_px
+    x, y = field.centre(cell.column), field.centre(cell.row)
+    extent = field.receptive_field
+    frame(ax, (x, y, extent, extent), COLORS[0], label="receptive field")
+    frame(ax, (x, y, effective_px, effective_px), COLORS[2], (0, (3, 1.5)), label="effective field")
+    centres_px = [field.centre(index) for index in range(field.size or 0)]
+    across, down = np.meshgrid(centres_px, centres_px)
+    ax.plot(across.ravel(), down.ravel(), ".", color="black", markersize=2)
+    ax.plot(x, y, "o", color="black", markeredgecolor="white", markersize=8)
 
 
 def _paled(photo: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -136,9 +183,10 @@ def profiles(
     import matplotlib.pyplot as plt
 
     with style():
-        fig, axes = plt.subplots(1, len(panels), figsize=(9, 3.9), layout="constrained", squeeze=False)
-        for ax, (title, lines), width in zip(axes[0], panels.items(), widths_px, strict=True):
-            ax.axvspan(-width / 2, width / 2, color=GROUND, zorder=0)
+        width = 9 if len(panels) > 1 else 6
+        fig, axes = plt.subplots(1, len(panels), figsize=(width, 3.9), layout="constrained", squeeze=False)
+        for ax, (title, lines), width_px in zip(axes[0], panels.items(), widths_px, strict=True):
+            ax.axvspan(-width_px / 2, width_px / 2, color=GROUND, zorder=0)
             for i, (name, values) in enumerate(lines.items()):
                 y = np.asarray(values) / np.max(values)
                 x = np.arange(len(y)) - (len(y) - 1) / 2
