@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from cases import sample_of
 
+from ssdedu import boxes
 from ssdedu.course.figures import detection as figures
+from ssdedu.widgets import NmsExplorer
 
 IMAGE = np.full((100, 200, 3), 255, np.uint8)
 
@@ -55,3 +59,38 @@ def test_curves_show_every_value():
     assert [list(ax.lines[-1].get_xdata()) for ax in (a, b)] == [[0.3, 0.3], [1.5, 1.5]]
     assert (a.get_xlabel(), b.get_xlabel()) == ("a", "b")
     assert [t.get_text() for t in fig.legends[0].get_texts()] == ["recall", "mAP", "SSD's value"]
+
+
+@pytest.fixture
+def explorer():
+    """Two cats in a row with a box between them, a dog's box elsewhere; the second cat overlaps the first."""
+    corners = torch.tensor(
+        [[0, 0, 0.5, 0.5], [0.125, 0, 0.625, 0.5], [0.25, 0, 0.75, 0.5], [0, 0.75, 1, 1.25]]
+    )
+    scores = torch.tensor([[0.1, 0.9, 1e-6], [0.2, 0.8, 1e-6], [0.3, 0.7, 1e-6], [0.4, 1e-6, 0.6]])
+    sample = sample_of(IMAGE, [corners[0].tolist(), corners[2].tolist()], [1, 1])
+    priors = boxes.xyxy_to_cxcywh(corners)
+    return NmsExplorer(sample, torch.zeros(4, 4), scores.log(), priors, ("cat", "dog"))
+
+
+def test_the_strip_shows_what_is_kept_suppressed_and_missed(explorer):
+    fig = figures.suppression_strip(explorer, (0.3, 0.45, 0.9))
+    titles = ["0.3: 2 kept,\n1 of 2", "0.45: 3 kept,\n2 of 2", "0.9: 4 kept,\n2 of 2"]
+    assert [ax.get_title() for ax in fig.axes] == [f"IoU threshold {t} objects found" for t in titles]
+    low, usual, high = ([p.get_label() for p in ax.patches] for ax in fig.axes)
+    assert low == ["suppressed"] * 2 + ["missed"] + ["kept"] * 2
+    assert usual == ["suppressed"] + ["kept"] * 3
+    assert high == ["kept"] * 4
+    assert bounds(fig.axes[0]) == [
+        (25, 0, 100, 50),
+        (50, 0, 100, 50),
+        (50, 0, 100, 50),
+        (0, 75, 200, 25),
+        (0, 0, 100, 50),
+    ]
+
+
+def test_the_strip_gives_each_suppressed_box_its_suppressors_colour(explorer):
+    first, *_, dog, cat = figures.suppression_strip(explorer, (0.3,)).axes[0].patches
+    assert first.get_edgecolor() == cat.get_edgecolor() != dog.get_edgecolor()
+    assert first.get_linestyle() != cat.get_linestyle()

@@ -6,15 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ssdedu import boxes
 from ssdedu.course.figures.common import COLORS, DASHES, frame, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Step", "labelled_boxes", "suppression_steps", "threshold_curves"]
+    from ssdedu.widgets.nms_explorer import NmsExplorer
 
+__all__ = ["Step", "labelled_boxes", "suppression_steps", "suppression_strip", "threshold_curves"]
+
+# Of kept boxes, best first, as in the explorer; black is for missed objects.
+_HUES = (*COLORS[:3], "#8C7A00", *COLORS[3:6])
 Box = Sequence[float]
 
 
@@ -106,3 +113,58 @@ def threshold_curves(
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), handlelength=3)
     return fig
+
+
+def suppression_strip(explorer: NmsExplorer, iou_thresholds: Sequence[float]) -> Figure:
+    """A panel for each IoU threshold: boxes kept, those suppressed in the colour of their suppressor, misses."""
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, axes = plt.subplots(
+            1, len(iou_thresholds), figsize=(9, 4.1), layout="constrained", squeeze=False
+        )
+        for ax, threshold in zip(axes[0], iou_thresholds, strict=True):
+            n = explorer.counts(iou_threshold=threshold)
+            _pale(ax, explorer.sample.image, "")
+            ax.set_title(
+                f"IoU threshold {threshold:g}: {n.kept} kept,\n{n.found} of {n.objects} objects found"
+            )
+            _draw_suppression(ax, explorer, threshold)
+        fig.legend(handles=_strip_key(), loc="outside lower center", ncols=3, handlelength=3)
+    return fig
+
+
+def _draw_suppression(ax: Axes, explorer: NmsExplorer, iou_threshold: float) -> None:
+    kept, by, found = (t.tolist() for t in explorer.suppression(iou_threshold=iou_threshold))
+    candidates_px = _centred_px(ax, explorer.candidates.boxes_xyxy)
+    rank = {i: k for k, i in enumerate(kept)}
+    for i, winner in enumerate(by):
+        if winner not in (i, -1):
+            frame(ax, candidates_px[i], _hue(rank[winner]), DASHES[1], linewidth=1.5, label="suppressed")
+    objects_px = _centred_px(ax, torch.from_numpy(explorer.sample.boxes_xyxy))
+    for box, hit in zip(objects_px, found, strict=True):
+        if not hit:
+            frame(ax, box, "black", DASHES[2], linewidth=2.5, label="missed")
+    for i in reversed(kept):
+        frame(ax, candidates_px[i], _hue(rank[i]), linewidth=3, label="kept")
+
+
+def _hue(rank: int) -> str:
+    return _HUES[rank % len(_HUES)]
+
+
+def _centred_px(ax: Axes, boxes_xyxy: Tensor) -> list[Box]:
+    """As far as the image reaches, in centre form and pixels."""
+    size_px = torch.tensor([ax.get_xlim()[1], ax.get_ylim()[0]]).repeat(2)
+    return (boxes.xyxy_to_cxcywh(boxes.clip(boxes_xyxy)) * size_px).tolist()
+
+
+def _strip_key() -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    looks: tuple[tuple[str, str, Any, float], ...] = (
+        ("kept", "#555555", "-", 3.0),
+        ("suppressed, in the colour of its suppressor", "#555555", DASHES[1], 1.5),
+        ("missed object", "black", DASHES[2], 2.5),
+    )
+    return [Line2D([], [], color=c, linestyle=d, linewidth=w, label=name) for name, c, d, w in looks]
