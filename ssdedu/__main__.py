@@ -294,21 +294,43 @@ def _run_detect(options: argparse.Namespace) -> None:
 
 
 def _priors(commands: argparse._SubParsersAction) -> None:
-    p = _command(commands, "priors", _run_priors, "print a detector's default boxes as a table")
+    about = "print a detector's default boxes as a table, or measure how they fit a data set"
+    p = _command(commands, "priors", _run_priors, about)
     p.add_argument(
-        "name", nargs="?", default="SSD300_VOC", help="a description, such as SSD300_VOC; 'all' for all"
+        "name",
+        nargs="?",
+        default="SSD300_VOC",
+        help="a description, such as SSD300_VOC, or a detector of `ssdedu train`, such as small; 'all' for all tables",
     )
+    fit = p.add_argument_group("to measure how they fit a data set")
+    fit.add_argument(
+        "--fit",
+        nargs="+",
+        metavar="FOLDER",
+        help=f"{_FOLDER}; prints how many objects have a default box that fits",
+    )
+    fit.add_argument("--split", help="split to measure on; default: trainval, else train, else all images")
+    fit.add_argument("--threshold", type=float, default=0.5, help="IoU from which a default box fits")
+    fit.add_argument(
+        "--skip-bad", action="store_true", help="leave out broken objects and images, and list them"
+    )
+    fit.add_argument("--out", default="runs/priors", help="folder for fit.txt, fit.png and priors.py")
 
 
 def _run_priors(options: argparse.Namespace) -> None:
-    from ssdedu import priors
+    from ssdedu import priors_text
 
-    known = {name.lower(): config for name, config in priors.PRESETS.items()}
-    name = options.name.lower()
-    if name != "all" and name not in known:
-        raise ValueError(f"no description is called {options.name!r}; known: {', '.join(priors.PRESETS)}")
-    chosen = known.values() if name == "all" else [known[name]]
-    print("\n\n".join(priors.table(config) for config in chosen))
+    if not options.fit:
+        if options.split or options.skip_bad:
+            raise ValueError("--split and --skip-bad say how to read a data set; name one with --fit FOLDER")
+        print(priors_text.tables(options.name))
+        return
+    from ssdedu.coverage_report import FILES, fit_folders
+
+    config = priors_text.named(options.name)
+    choices = options.split, options.threshold, options.skip_bad
+    print(fit_folders(config, options.fit, options.out, *choices))
+    print(f"\nwritten: {', '.join(str(Path(options.out) / name) for name in FILES)}")
 
 
 def _check_data(commands: argparse._SubParsersAction) -> None:

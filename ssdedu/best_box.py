@@ -174,9 +174,8 @@ def reachable(sizes: Any, config: Config) -> np.ndarray:
     if not ((wanted > 0) & np.isfinite(wanted)).all():
         raise ValueError("sizes must be above 0 and finite")
     inside = np.concatenate([_inside(priors.cell_boxes(m, config).reshape(-1, 4)) for m in config.maps])
-    kinds = np.unique(
-        inside.round(12), axis=0
-    )  # (K, 3): few, since most boxes of a map differ in place alone
+    first = np.unique(inside.round(12), axis=0, return_index=True)[1]
+    kinds = inside[first]  # (K, 3): few, since most boxes of a map differ in place alone
 
     def best(block: np.ndarray) -> np.ndarray:
         inter = np.minimum(block[:, None], kinds[:, :2]).prod(2)  # (n, K)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from ssdedu import priors
 from ssdedu.best_box import BestBox, best_default_box, reachable
-from ssdedu.matching import Match, Rule, match_batch
+from ssdedu.matching import MIN_OVERLAP, Match, Rule, match_batch
 from ssdedu.priors import Config
 from ssdedu.priors_search import suggest
 from ssdedu.sample import Truth
@@ -49,19 +49,21 @@ class Bin(NamedTuple):
 class Coverage:
     """How the default boxes of `config` fit the N objects of a data set, matched with `threshold` and `rule`.
 
-    Of each object (N,): image, its place among the images; boxes_xyxy (N, 4); difficult; best, its best default box;
-    reachable, the IoU that an object of its size reaches at its luckiest place; positives, how many default boxes
-    are responsible for it; outbid, whether its best default box went to another object; left_out, whether it has
-    no default box once the plain threshold is the rule. positives_per_map (M,): default boxes with an object.
-    skipped: the degenerate boxes, which count nowhere. Difficult objects count like all others, as in training.
+    names: those of the images, also of those without objects. Of each object (N,): image, its place among the images;
+    boxes_xyxy (N, 4); labels; difficult; best, its best default box; reachable, the IoU that an object of its size
+    reaches at its luckiest place; positives, how many default boxes are responsible for it; outbid, whether its best
+    default box went to another object; left_out, whether it has no default box once the plain threshold is the rule.
+    positives_per_map (M,): default boxes with an object. skipped: the degenerate boxes, which count nowhere.
+    Difficult objects count like all others, as in training.
     """
 
     config: Config
     threshold: float
     rule: Rule
-    num_images: int
+    names: tuple[str, ...]
     image: np.ndarray
     boxes_xyxy: np.ndarray
+    labels: np.ndarray
     difficult: np.ndarray
     best: BestBox
     reachable: np.ndarray
@@ -70,6 +72,11 @@ class Coverage:
     left_out: np.ndarray
     positives_per_map: np.ndarray
     skipped: tuple[str, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        """Images, also those without objects."""
+        return len(self.names)
 
     @property
     def num_objects(self) -> int:
@@ -143,20 +150,22 @@ def coverage(truths: Sequence[Truth], config: Config, threshold: float = 0.5, ru
     tally = _Tally.empty(objects, config)
     batches = list(_batches(objects.image, config.num_boxes))
     for rows in tqdm(batches, desc="matching", unit="batch", leave=False, disable=len(truths) < 2000):
-        tally.add(objects.boxes_xyxy, rows, best, threshold, rule)
+        tally.add(objects.boxes_xyxy, rows, threshold, rule)
+    competes = best.iou >= threshold if rule == "threshold" else best.iou > MIN_OVERLAP
     sizes = objects.boxes_xyxy[:, 2:] - objects.boxes_xyxy[:, :2]
     return Coverage(
         config=config,
         threshold=threshold,
         rule=rule,
-        num_images=len(truths),
+        names=tuple(_name(truth, i) for i, truth in enumerate(truths)),
         image=objects.image,
         boxes_xyxy=objects.boxes_xyxy,
+        labels=objects.labels,
         difficult=objects.difficult,
         best=best,
         reachable=reachable(sizes, config),
         positives=tally.positives,
-        outbid=tally.rival & (tally.own_iou < best.iou - _CLEARLY),
+        outbid=competes & (tally.own_iou < best.iou - _CLEARLY),
         left_out=tally.left_out,
         positives_per_map=tally.per_map,
         skipped=objects.skipped,
@@ -166,23 +175,27 @@ def coverage(truths: Sequence[Truth], config: Config, threshold: float = 0.5, ru
 class _Objects(NamedTuple):
     image: np.ndarray
     boxes_xyxy: np.ndarray
+    labels: np.ndarray
     difficult: np.ndarray
     skipped: tuple[str, ...]
 
 
 def _collect(truths: Sequence[Truth]) -> _Objects:
     """The objects of all images one below the other, without the degenerate ones."""
-    images, boxes, difficult, skipped = [], [np.empty((0, 4), np.float32)], [np.empty(0, bool)], []
+    images, skipped = [], []
+    columns = [(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, bool))]
     for i, truth in enumerate(truths):
-        here = np.asarray(truth.boxes_xyxy, np.float32).reshape(-1, 4)
-        sound = np.isfinite(here).all(1) & (here[:, 2:] > here[:, :2]).all(1)
-        name = truth.name or f"image {i}"
-        skipped += [f"{name}: object {k}, box {here[k].tolist()}" for k in np.flatnonzero(~sound)]
+        boxes = np.asarray(truth.boxes_xyxy, np.float32).reshape(-1, 4)
+        sound = np.isfinite(boxes).all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+        skipped += [f"{_name(truth, i)}: object {k}, box {boxes[k].tolist()}" for k in np.flatnonzero(~sound)]
         images += [i] * int(sound.sum())
-        boxes.append(here[sound])
-        difficult.append(np.asarray(truth.difficult, bool)[sound])
-    columns = np.array(images, np.int64), np.concatenate(boxes), np.concatenate(difficult)
-    return _Objects(*columns, tuple(skipped))
+        columns.append((boxes[sound], np.asarray(truth.labels)[sound], np.asarray(truth.difficult)[sound]))
+    boxes, labels, difficult = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    return _Objects(np.array(images, np.int64), boxes, labels, difficult, tuple(skipped))
+
+
+def _name(truth: Truth, index: int) -> str:
+    return truth.name or f"image {index}"
 
 
 def _batches(image: np.ndarray, num_boxes: int) -> Iterator[list[np.ndarray]]:
@@ -203,15 +216,13 @@ def _batches(image: np.ndarray, num_boxes: int) -> Iterator[list[np.ndarray]]:
 class _Tally:
     """What matching says of each object, filled batch by batch.
 
-    own_iou (N,): best IoU with a default box that is responsible for it; rival (N,): whether another object has its
-    best default box.
+    own_iou (N,): best IoU with a default box that is responsible for it, 0 without one; the rest as in `Coverage`.
     """
 
     default_boxes: Tensor
     map_of_box: np.ndarray
     positives: np.ndarray
     own_iou: np.ndarray
-    rival: np.ndarray
     left_out: np.ndarray
     per_map: np.ndarray
 
@@ -219,13 +230,10 @@ class _Tally:
     def empty(cls, objects: _Objects, config: Config) -> _Tally:
         number, maps = len(objects.image), range(len(config.maps))
         map_of_box = np.repeat(maps, [m.num_boxes for m in config.maps])
-        counts = np.zeros(number, np.int64), np.zeros(number)
-        flags = np.zeros(number, bool), np.ones(number, bool)
-        return cls(priors.default_boxes(config), map_of_box, *counts, *flags, np.zeros(len(maps), np.int64))
+        of_objects = np.zeros(number, np.int64), np.zeros(number), np.ones(number, bool)
+        return cls(priors.default_boxes(config), map_of_box, *of_objects, np.zeros(len(maps), np.int64))
 
-    def add(
-        self, boxes_xyxy: np.ndarray, rows: list[np.ndarray], best: BestBox, threshold: float, rule: Rule
-    ) -> None:
+    def add(self, boxes_xyxy: np.ndarray, rows: list[np.ndarray], threshold: float, rule: Rule) -> None:
         """Match the images whose objects lie in these rows."""
         boxes = [torch.from_numpy(boxes_xyxy[r]) for r in rows]
         labels = [torch.ones(len(r), dtype=torch.int64) for r in rows]
@@ -234,9 +242,6 @@ class _Tally:
         np.add.at(self.positives, owner, 1)
         np.maximum.at(self.own_iou, owner, found.iou[found.object_index >= 0].numpy())
         np.add.at(self.per_map, self.map_of_box[place], 1)
-        for b, r in enumerate(rows):
-            holder = found.object_index[b].numpy()[best.box_index[r]]
-            self.rival[r] = (holder >= 0) & (holder != np.arange(len(r)))
         # A default box that is positive by the plain threshold is so by SSD's rule: only those are asked again.
         asked = (found.object_index >= 0).any(0) if rule != "multibox" else slice(None)
         candidates = self.default_boxes[asked]

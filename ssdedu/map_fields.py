@@ -15,7 +15,7 @@ from ssdedu.priors import Config, Extra
 if TYPE_CHECKING:
     from ssdedu.receptive_field import Layer
 
-__all__ = ["MapField", "map_fields", "middle_px"]
+__all__ = ["MapField", "effective_extent", "map_fields", "middle_px"]
 
 _TAPPED = {
     "vgg16": ("to_conv4_3", "to_fc7"),
@@ -29,7 +29,7 @@ class MapField:
     """What each cell of one map sees along one axis, in input pixels, before the 3x3 predictor.
 
     jump: distance of neighbouring cells; start: centre of cell 0; field_px: theoretical extent; middle_px: of
-    this the middle that holds 95 % of the gradient of an untrained network (see `middle_px`).
+    this the middle that holds 95 % of the gradient of an untrained network (`effective_extent`).
     """
 
     jump: int
@@ -39,14 +39,22 @@ class MapField:
 
 
 def middle_px(profile: np.ndarray, share: float = 0.95) -> int:
-    """Pixels of the shortest middle of a profile (N,) that holds at least `share` of its sum.
-
-    For an untrained network the profile is the square root of `receptive_field.paths`: Luo et al. 2016, Sec. 2.
-    """
+    """Pixels of the shortest middle of a profile (N,) that holds at least `share` of its sum."""
     total, cut = profile.sum(), 0
     while profile[cut + 1 : len(profile) - cut - 1].sum() >= share * total:
         cut += 1
     return len(profile) - 2 * cut
+
+
+def effective_extent(layers: Sequence[Layer], share: float = 0.95) -> int:
+    """Pixels in the middle of the field that hold `share` of the weight, along one axis, far from the border.
+
+    A pixel's weight is the root of its number of paths to the cell: the typical |gradient| where the layers'
+    weights are random with mean 0 (Luo et al. 2016, section 2).
+    """
+    unpadded = [dataclasses.replace(layer, padding=0) for layer in layers]
+    weights = np.sqrt(rf.paths(unpadded, rf.chain(unpadded)[-1].receptive_field, 0))
+    return middle_px(weights, share)
 
 
 def map_fields(config: Config, base: str) -> list[MapField]:
@@ -80,6 +88,4 @@ def _chains(base: str, extras: Sequence[Extra]) -> list[tuple[Layer, ...]]:
 
 def _field(layers: Sequence[Layer]) -> MapField:
     last = rf.chain(layers)[-1]
-    unpadded = [dataclasses.replace(layer, padding=0) for layer in layers]
-    profile = np.sqrt(rf.paths(unpadded, last.receptive_field, 0))
-    return MapField(last.jump, last.start, last.receptive_field, middle_px(profile))
+    return MapField(last.jump, last.start, last.receptive_field, effective_extent(layers))

@@ -37,11 +37,10 @@ def suggest(
 ) -> Config:
     """The description with other min_px and max_px, so that more objects, boxes (N, 4), have a default box that fits.
 
-    Maximises `fit_score` on at most num_objects of the objects, drawn with `seed`: the number with an IoU of at least
-    threshold, then the mean best IoU. Sides rise from map to map, in whole pixels, and each max_px is the next map's
-    min_px, as in Sec. 2.2; each is at least 1.1 times the one before. ratio_3 adds ratio 3 to every map that lacks it. Everything else stays, and so does
-    `config` as a whole unless the objects drawn are fitted better. Raises ValueError without objects and for
-    degenerate ones.
+    Maximises `fit_score` on at most num_objects of the objects, drawn with `seed`. Sides rise from map to map by 1.1
+    times and more, in whole pixels, and each max_px is the next map's min_px, as in Sec. 2.2. ratio_3 adds ratio 3 to
+    every map that lacks it. Everything else stays, and so does `config` as a whole unless the objects drawn are
+    fitted better. Raises ValueError without objects and for degenerate ones.
     """
     boxes = checked_boxes(boxes_xyxy)
     if not len(boxes):

@@ -10,6 +10,7 @@ JupyterLab serves a copy of the notebooks, with settings of its own. No name of 
 that what asks for one fails here as it does offline.
 """
 
+import contextlib
 import http.client
 import os
 import shutil
@@ -50,7 +51,7 @@ class Notebooks:
 
     def open(self, name):
         """The notebook, all of its cells run."""
-        if self.current is None or self.current.name != name:
+        if self.current is None or self.current.name != name or not self.current.has_run:
             self.close()
             self.current = Notebook(self.browser, self.address, name)
             self.current.run_all()
@@ -146,9 +147,10 @@ def notebooks(chromium, lab):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Keep what a failing test saw."""
+    """Keep what a failing test saw, if the page still lives."""
     report = yield
     opened = getattr(item, "funcargs", {}).get("notebooks")
     if report.failed and isinstance(opened, Notebooks) and opened.current:
-        opened.current.screenshot(f"failed_{item.name}")
+        with contextlib.suppress(Exception):
+            opened.current.screenshot(f"failed_{item.name}")
     return report

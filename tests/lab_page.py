@@ -44,6 +44,7 @@ _FIND = """(name) => {
     }
   }
 }"""
+_LAID_OUT = "(root) => root.checkVisibility({ contentVisibilityAuto: true })"
 _PIXELS = """(canvas, points) => {
   const ratio = canvas.width / parseFloat(canvas.style.maxWidth);
   const [ctx, hex] = [canvas.getContext("2d"), (v) => v.toString(16).padStart(2, "0")];
@@ -119,8 +120,8 @@ class Notebook:
     """A notebook in JupyterLab (one document, no tabs), with a fresh kernel."""
 
     def __init__(self, browser, address, name):
-        self.name = name
-        self.context = browser.new_context(viewport={"width": 1000, "height": 900})
+        self.name, self.has_run = name, False
+        self.context = browser.new_context(viewport={"width": 1100, "height": 2200})
         self.watch = Watch(self.context)
         self.page = self.context.new_page()
         self.page.goto(f"{address}/doc/tree/{name}.ipynb?reset")
@@ -136,6 +137,7 @@ class Notebook:
         assert until(lambda: self.page.evaluate("ran"), lambda now: now != "running", seconds) == "done"
         self.wait_until_idle()
         assert self.page.evaluate(_FAILED_CELLS) == []
+        self.has_run = True
 
     def python(self, code, seconds=30):
         """What code prints, run in the notebook's kernel; an exception there is one here."""
@@ -154,9 +156,9 @@ class Notebook:
         """The explorer of this class (the first, if there are several), scrolled to and drawn."""
         model = until(lambda: self.page.evaluate(_FIND, name), bool)
         root = self.page.locator(f"[data-explorer={name}] .ssdedu-explorer").first
-        root.scroll_into_view_if_needed()
-        until(lambda: root.locator("output").first.inner_text(), bool)
-        return Explorer(self, root, model)
+        explorer = Explorer(self, root, model)
+        until(explorer.is_seen, True)
+        return explorer
 
     def theme(self, name):
         """Change JupyterLab's theme, `LIGHT` or `DARK`, and wait until it is there."""
@@ -169,9 +171,10 @@ class Notebook:
         self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
     def close(self):
-        """Stop the kernel and leave."""
-        self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-        self.context.close()
+        """Stop the kernel and leave; a page that has died is left to JupyterLab, which stops its kernels."""
+        with contextlib.suppress(Exception):
+            self.page.evaluate("jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+            self.context.close()
 
 
 class Explorer:
@@ -180,6 +183,13 @@ class Explorer:
     def __init__(self, notebook, root, model):
         self.notebook, self.page, self.root = notebook, notebook.page, root
         self._object = f"__import__('ipywidgets').widgets.widget._instances[{model!r}]"
+
+    def is_seen(self):
+        """Scroll to it, and tell whether it is there, with its sentence: JupyterLab lays out only cells in view."""
+        if not self.root.evaluate(_LAID_OUT):
+            self.root.evaluate("(root) => root.closest('.jp-Cell').scrollIntoView()")
+        self.root.scroll_into_view_if_needed()
+        return self.root.evaluate(_LAID_OUT) and self.said() != ""
 
     def value(self, expression):
         """A trait of the kernel's side, or a call such as "counts()", as JSON brings it."""
@@ -191,6 +201,12 @@ class Explorer:
         """Set a trait in the kernel."""
         self.notebook.python(f"{self._object}.{trait} = {value!r}")
 
+    def restore(self, traits):
+        """Set several traits in the kernel at once."""
+        self.notebook.python(
+            f"for name, value in {traits!r}.items():\n    setattr({self._object}, name, value)"
+        )
+
     def control(self, role, name):
         """A control by its role (slider, checkbox, button, combobox) and the words on it."""
         return self.root.get_by_role(role, name=name)
@@ -201,7 +217,7 @@ class Explorer:
 
     def said(self):
         """The sentence that says what is seen."""
-        return self.root.locator("output").first.inner_text()
+        return self.root.locator("output").first.text_content()
 
     def canvas(self, number=0):
         """The canvas, or one of several."""
@@ -219,18 +235,34 @@ class Explorer:
     def on_page(self, x, y, number=0):
         """The place on the page of a point in the canvas's own units, for the mouse."""
         canvas = self.canvas(number)
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
+        box = self._settled(canvas)
         scale = box["width"] / canvas.evaluate("(canvas) => parseFloat(canvas.style.maxWidth)")
         return box["x"] + x * scale, box["y"] + y * scale
+
+    def _settled(self, part):
+        """Where a part lies once it is in view and nothing above pushes it any more."""
+        box = None
+        while box != (box := (part.scroll_into_view_if_needed(), part.bounding_box())[1]):
+            self.page.evaluate("new Promise(requestAnimationFrame)")
+        return box
 
     def drag(self, start, end, number=0):
         """Drag with the mouse from one point of the canvas to another."""
         mouse = self.page.mouse
-        mouse.move(*self.on_page(*start, number))
+        start, end = self.on_page(*start, number), self.on_page(*end, number)
+        mouse.move(*start)
         mouse.down()
-        mouse.move(*self.on_page(*end, number), steps=5)
+        mouse.move(*end, steps=5)
         mouse.up()
+
+    def drawn(self, number=0):
+        """What the page says it has drawn last, where an explorer says so."""
+        return self.canvas(number).evaluate("(canvas) => canvas.drawn")
+
+    def screenshot(self, name):
+        """Keep the whole explorer as `SCREENSHOTS`/name.png."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.root.screenshot(path=SCREENSHOTS / f"{name}.png")
 
     def texts(self):
         """Each piece of text with its colour and its ground's, (r, g, b, a) up to 255."""

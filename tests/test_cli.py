@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -63,6 +64,59 @@ def test_priors_lists_all(capsys):
     assert all(name in out for name in priors.PRESETS)
 
 
+def test_priors_of_a_detector_that_trains(capsys):
+    assert main(["priors", "small"]) == 0
+    assert ": input 192 x 192 px" in capsys.readouterr().out
+
+
+def test_priors_fit_measures_a_folder(folder, tmp_path, capsys):
+    out = tmp_path / "fit"
+    assert main(["priors", "shapes128", "--fit", str(folder), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert (out / "fit.txt").read_text() in text
+    assert "SHAPES128: input 128 x 128 px" in text
+    assert f"{folder} (trainval): 6 images" in text
+    assert "Verdict: " in text
+    assert cv2.imread(str(out / "fit.png")) is not None
+    for name in ("fit.txt", "fit.png", "priors.py"):
+        assert str(out / name) in text.splitlines()[-1]
+    space = {}
+    exec((out / "priors.py").read_text(), space)
+    assert space["config"].num_boxes == priors.SHAPES128.num_boxes
+    strict = ["--threshold", "0.75", "--split", "test", "--out", str(out)]
+    assert main(["priors", "shapes128", "--fit", str(folder), *strict]) == 0
+    text = capsys.readouterr().out
+    assert f"{folder} (test): 3 images" in text
+    assert "objects, at IoU 0.75" in text
+
+
+def test_priors_fit_stops_at_broken_annotations_unless_told_to_skip_them(tmp_path, capsys, recwarn):
+    Shapes(4, seed=1).write_voc(tmp_path / "data", None)
+    victim = sorted((tmp_path / "data" / "Annotations").glob("*.xml"))[0]
+    victim.write_text(victim.read_text().replace("<xmin>", "<xmin>nan", 1))
+    arguments = ["priors", "shapes", "--fit", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert victim.name in error
+    assert "object 1" in error
+    assert "--skip-bad" in error
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, "--skip-bad"]) == 0
+    text = capsys.readouterr().out
+    assert "bad number (object): 1." in text
+    assert "4 images, " in text
+    assert not [w for w in recwarn if "dataset.report" in str(w.message)]
+
+
+def test_priors_fit_needs_objects(tmp_path, capsys):
+    Shapes(2, seed=1).write_voc(tmp_path / "data", None)
+    for xml in (tmp_path / "data" / "Annotations").glob("*.xml"):
+        xml.write_text(re.sub(r"<object>.*</object>", "", xml.read_text(), flags=re.DOTALL))
+    assert main(["priors", "--fit", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
+    assert "no object in 2 images" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (["priors", "SSD301"], "known: SSD300_VOC"),
     (["detect", "nothing.jpg", "--checkpoint", "none.pt"], "none.pt: no such checkpoint"),
@@ -76,6 +130,11 @@ def test_priors_lists_all(capsys):
     (["train", "nowhere", "--lr", "0"], "lr must be above 0"),
     (["check-data", "nowhere"], "nowhere"),
     (["solution", "nothing"], "nothing"),
+    (["priors", "--fit", "nowhere"], "nowhere is not a folder"),
+    (["priors", "SSD301", "--fit", "nowhere"], "of `ssdedu train`: shapes, small"),
+    (["priors", "--fit", "nowhere", "--threshold", "0"], "threshold must be above 0"),
+    (["priors", "--split", "val"], "--fit FOLDER"),
+    (["priors", "--skip-bad"], "--fit FOLDER"),
 ])  # fmt: skip
 def test_mistakes_get_an_answer(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

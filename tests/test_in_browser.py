@@ -22,10 +22,15 @@ class Case(NamedTuple):
 
 CASES = [
     Case("ScoreExplorer", "00_start_here", "Show detections with a score above", "threshold"),
+    Case("ReceptiveFieldExplorer", "01_receptive_fields", "Dilation of fc6", "dilation"),
+    Case("PriorBoxExplorer", "02_default_boxes", "Matching threshold", "threshold"),
+    Case("PriorBoxExplorer", "03_matching", "Matching threshold", "threshold"),
+    Case("CropExplorer", "08_augmentation", "Trial", "trial"),
+    Case("NmsExplorer", "09_detection", "IoU threshold", "iou_threshold"),
 ]
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.explorer)
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case.explorer}-{case.notebook[:2]}")
 def case(request):
     return request.param
 
@@ -50,63 +55,7 @@ def step_of(slider):
     return float(slider.get_attribute("step"))
 
 
-# Every explorer
-
-
-def test_the_slider_changes_drawing_sentence_and_trait(explorer, slider, case):
-    slider.press("Home")
-    low = until(lambda: explorer.value(case.trait), number(slider))
-    with changed(explorer.drawing), changed(explorer.said):
-        slider.press("End")
-    assert number(slider) > low
-    until(lambda: explorer.value(case.trait), number(slider))
-
-
-def test_arrow_keys_move_by_one_step(explorer, slider, case):
-    for key, sign in {"ArrowRight": 1, "ArrowLeft": -1, "ArrowUp": 1, "ArrowDown": -1}.items():
-        before = number(slider)
-        slider.press(key)
-        assert number(slider) == pytest.approx(before + sign * step_of(slider))
-        until(lambda: explorer.value(case.trait), number(slider))
-
-
-def test_the_kernel_moves_the_slider(explorer, slider, case):
-    value = explorer.value(case.trait)
-    new = type(value)(value + 3 * step_of(slider))
-    with changed(explorer.said), changed(lambda: number(slider)):
-        explorer.assign(case.trait, new)
-    assert number(slider) == pytest.approx(new)
-    assert explorer.value(case.trait) == new
-
-
-def test_shortcuts_of_the_notebook_leave_the_slider_alone(explorer, slider, case):
-    cells = explorer.notebook.cells()
-    for key in ("d", "d", "x", "a", "b", "ArrowRight"):
-        slider.press(key)
-    until(lambda: explorer.value(case.trait), number(slider))
-    assert explorer.notebook.cells() == cells
-
-
-def test_text_is_legible_in_both_themes(explorer, case):
-    inks = []
-    for theme in (DARK, LIGHT):
-        explorer.notebook.theme(theme)
-        texts = explorer.texts()
-        explorer.notebook.screenshot(f"{case.explorer}_{theme.split()[-1].lower()}")
-        assert {text: colors for text, *colors in texts if contrast(*colors) < 4.5} == {}
-        inks += [ink for text, ink, _ in texts if text == case.slider]
-    dark, light = inks
-    assert sum(dark[:3]) > sum(light[:3])
-
-
-def test_no_error_and_nothing_asked_of_another_machine(explorer):
-    watch = explorer.notebook.watch
-    assert {a.partition(":")[0] for a in watch.addresses} >= {"http", "ws"}
-    assert watch.outside() == []
-    assert watch.errors == []
-
-
-# One explorer
+# One explorer: notebook 00, as the first of the cases, so that it is run once
 
 
 def colors():
@@ -187,3 +136,59 @@ def test_python_gives_what_is_printed_or_the_exception(notebooks):
 @pytest.mark.parametrize(("gray", "ratio"), [(0, 21), (118, 4.54), (119, 4.48), (255, 1)])
 def test_contrast_with_white_as_published(gray, ratio):
     assert contrast([gray] * 3, [255] * 3) == pytest.approx(ratio, abs=0.005)
+
+
+# Every explorer
+
+
+def test_the_slider_changes_drawing_sentence_and_trait(explorer, slider, case):
+    slider.press("Home")
+    low = until(lambda: explorer.value(case.trait), number(slider))
+    with changed(explorer.drawing), changed(explorer.said):
+        slider.press("End")
+    assert number(slider) > low
+    until(lambda: explorer.value(case.trait), number(slider))
+
+
+def test_arrow_keys_move_by_one_step(explorer, slider, case):
+    for key, sign in {"ArrowRight": 1, "ArrowLeft": -1, "ArrowUp": 1, "ArrowDown": -1}.items():
+        before = number(slider)
+        slider.press(key)
+        assert number(slider) == pytest.approx(before + sign * step_of(slider))
+        until(lambda: explorer.value(case.trait), number(slider))
+
+
+def test_the_kernel_moves_the_slider(explorer, slider, case):
+    value, by = explorer.value(case.trait), 3 * step_of(slider)
+    new = type(value)(value + by if value + by <= float(slider.get_attribute("max")) else value - by)
+    with changed(explorer.said), changed(lambda: number(slider)):
+        explorer.assign(case.trait, new)
+    assert number(slider) == pytest.approx(new)
+    assert explorer.value(case.trait) == new
+
+
+def test_shortcuts_of_the_notebook_leave_the_slider_alone(explorer, slider, case):
+    cells = explorer.notebook.cells()
+    for key in ("d", "d", "x", "a", "b", "ArrowRight"):
+        slider.press(key)
+    until(lambda: explorer.value(case.trait), number(slider))
+    assert explorer.notebook.cells() == cells
+
+
+def test_text_is_legible_in_both_themes(explorer, case):
+    inks = []
+    for theme in (DARK, LIGHT):
+        explorer.notebook.theme(theme)
+        texts = explorer.texts()
+        explorer.screenshot(f"{case.explorer}_{case.notebook[:2]}_{theme.split()[-1].lower()}")
+        assert {text: colors for text, *colors in texts if contrast(*colors) < 4.5} == {}
+        inks += [ink for text, ink, _ in texts if text == case.slider]
+    dark, light = inks
+    assert sum(dark[:3]) > sum(light[:3])
+
+
+def test_no_error_and_nothing_asked_of_another_machine(explorer):
+    watch = explorer.notebook.watch
+    assert {a.partition(":")[0] for a in watch.addresses} >= {"http", "ws"}
+    assert watch.outside() == []
+    assert watch.errors == []

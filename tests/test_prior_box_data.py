@@ -62,8 +62,9 @@ def test_the_summary_is_that_of_coverage(images, config):
 @named
 @pytest.mark.parametrize("rule", ["ssd", "threshold"])
 def test_the_page_reckons_the_same(images, config, rule, tmp_path):
-    script = "[m.fitOf(data.images.flat(), data.config, 0.45), m.positivesPerMap(data.images, data.config, 0.45, data.rule)]"
-    data = {"config": config.to_dict(), "images": [b.tolist() for b in images], "rule": rule}
+    script = "[m.fitOf(data.images.flat(), data.config, 0.45), m.positivesPerMap(...data.asked)]"
+    data = {"config": config.to_dict(), "images": [b.tolist() for b in images]}
+    data["asked"] = [data["images"], data["config"], 0.45, rule]
     page, positives = run_node(tmp_path, "fit.js", script, data)
     wanted = summary(objects_of(images).all_xyxy, config, 0.45)
     assert page["covered"] == wanted["covered"]

@@ -12,13 +12,9 @@ from node import needs_node, run_node
 
 from ssdedu.course.figures.receptive_fields import _paled
 from ssdedu.datasets.shapes import draw_scene
+from ssdedu.map_fields import effective_extent
 from ssdedu.receptive_field import Layer, chain, paths, vgg16_ssd_layers
-from ssdedu.widgets.receptive_field_explorer import (
-    Cell,
-    ReceptiveFieldExplorer,
-    effective_extent,
-    ssd300_layers,
-)
+from ssdedu.widgets.receptive_field_explorer import Cell, ReceptiveFieldExplorer, ssd300_layers
 
 NAMES = {atrous: [layer.name for layer in vgg16_ssd_layers(atrous=atrous)] for atrous in (True, False)}
 

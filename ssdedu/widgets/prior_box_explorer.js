@@ -1,5 +1,5 @@
 import {
-  button, canvasOf, checkbox, element, follow, freshId, inkOf, loadImage, onDrag, redrawOnChange, rootOf, select, slider,
+  button, canvasOf, checkbox, element, follow, freshId, inkOf, loadImage, onDrag, redrawOnChange, rootOf, select, send, slider,
 } from "./base.js";
 import { History, cursorOf, dragBox, hitBox, newBox, nudgeBox } from "./box_editor.js";
 import { problem, withScales } from "./priors.js";
@@ -12,65 +12,79 @@ import { fitPanel } from "./fit_panel.js";
 const REST_MS = 40; // the hand rests: Python is asked
 const SHARED = ["objects", "description", "threshold", "rule", "knobs", "map_index", "cell", "selected", "preset"];
 const UNDONE = ["objects", "description", "threshold", "rule", "knobs", "preset", "selected"];
+const COMPUTED = ["objects", "description", "threshold", "rule"];
 const RULES = [["ssd", "SSD: pairs, then threshold"], ["multibox", "MultiBox: pairs alone"], ["threshold", "threshold alone"]];
 const KEYS = "Keys on the picture: arrows move the selected object (with Shift: its right and bottom edge), or the cell when no "
   + "object is selected; O next object, Escape none, N new object, Delete removes it, M next feature map, Ctrl+Z undo, Ctrl+Y redo.";
 
+const pick = (from, names) => Object.fromEntries(names.map((name) => [name, from[name]]));
+const differing = (a, b) => Object.keys(a).filter((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name]));
+
 function render({ model, el }) {
   const root = rootOf(el, "Default boxes and what they match");
-  const state = Object.fromEntries(SHARED.map((name) => [name, structuredClone(model.get(name))]));
+  const read = () => Object.fromEntries(SHARED.map((name) => [name, model.get(name)]));
+  const state = structuredClone(read());
   const show = { grid: true, cell: true, positives: true, field: false };
   const history = new History();
-  const local = { hover: null, result: null, source: "", sending: false, timer: 0, frame: 0, since: 0, revision: model.get("revision") };
+  const local = { mine: new Set(), hover: null, result: null, source: "", sending: false, timer: 0, frame: 0, since: 0, revision: model.get("revision") };
   const presets = model.get("presets");
   const presetOf = () => presets.find((p) => p.config.name === state.preset);
   const view = canvasOf(...canvasSize(state.description), "", paint);
   let picture = loadImage(model.get("image"), () => redraw());
 
-  // State: every change comes through here. final: a step to undo; otherwise the hand is still moving.
+  // Every change by hand comes through here. final: a step to undo; otherwise the hand is still moving.
   function update(changes, final = true) {
+    Object.keys(changes).forEach((name) => local.mine.add(name));
+    take(changes);
+    if (final) history.push(pick(state, UNDONE));
+    clearTimeout(local.timer);
+    local.timer = setTimeout(tell, final ? 0 : REST_MS);
+  }
+  // And every change at all comes through here.
+  function take(changes) {
     Object.assign(state, changes);
     local.since ||= performance.now();
     if ("description" in changes || "objects" in changes) settle();
-    if (["objects", "description", "threshold", "rule"].some((n) => n in changes)) compute();
-    if (final) history.push(Object.fromEntries(UNDONE.map((n) => [n, state[n]])));
-    clearTimeout(local.timer);
-    local.timer = setTimeout(tell, final ? 0 : REST_MS);
+    if (COMPUTED.some((n) => n in changes)) compute();
     redraw();
   }
 
   // Indices stay inside what they point into.
   function settle() {
-    const { maps } = state.description;
-    state.map_index = Math.min(state.map_index, maps.length - 1);
-    const map = maps[state.map_index];
-    state.cell = [Math.min(state.cell[0], map.height - 1), Math.min(state.cell[1], map.width - 1)];
-    state.selected = Math.min(state.selected, state.objects.length - 1);
+    const { maps } = state.description, map_index = Math.min(state.map_index, maps.length - 1), map = maps[map_index];
+    const cell = [Math.min(state.cell[0], map.height - 1), Math.min(state.cell[1], map.width - 1)];
+    const settled = { map_index, cell, selected: Math.min(state.selected, state.objects.length - 1) };
+    for (const name of differing(settled, state)) local.mine.add(name);
+    Object.assign(state, settled);
   }
 
   function compute() {
     local.revision += 1;
+    local.hover = null;
     local.detector = detectorOf(state.description);
     local.result = solve(state.objects, local.detector, state.threshold, state.rule);
     local.source = "browser";
     fit.update(state, presetOf());
   }
 
+  // The kernel is told what was changed here, and only that: it may have changed the rest meanwhile.
   function tell() {
+    const mine = pick(state, [...local.mine]);
+    local.mine.clear();
     local.timer = 0;
     local.sending = true;
-    for (const name of SHARED) model.set(name, structuredClone(state[name]));
-    model.set("revision", local.revision);
-    model.set("data_revision", fit.asked());
-    model.save_changes();
+    send(model, structuredClone({ ...mine, revision: local.revision, data_revision: fit.asked() }));
     local.sending = false;
   }
 
   function heard() {
     if (local.sending) return;
-    const changed = SHARED.filter((n) => JSON.stringify(model.get(n)) !== JSON.stringify(state[n]));
-    if (!changed.length || local.timer) return;
-    update(Object.fromEntries(changed.map((n) => [n, structuredClone(model.get(n))])));
+    const theirs = differing(pick({ ...state, ...read() }, SHARED.filter((n) => !local.mine.has(n))), state);
+    if (!theirs.length) return;
+    take(structuredClone(pick(read(), theirs)));
+    history.push(pick(state, UNDONE));
+    clearTimeout(local.timer);
+    local.timer = setTimeout(tell, REST_MS);
   }
 
   // Python's answer takes the place of the page's own numbers, if it answers to what is shown now.
@@ -169,8 +183,7 @@ function render({ model, el }) {
   function turn(changes) {
     const knobs = { ...state.knobs, ...changes };
     knobs.high = Math.max(knobs.high, knobs.low);
-    state.knobs = knobs;
-    changeConfig(withScales(state.description, knobs));
+    if (changeConfig(withScales(state.description, knobs))) update({ knobs });
   }
   // The first m maps of the detector, with the changes made to those that stay.
   function useMaps(m) {
@@ -201,12 +214,10 @@ function render({ model, el }) {
   }
   function back(before) {
     if (!before) return;
-    Object.assign(state, before);
-    settle();
-    compute();
+    Object.keys(before).forEach((name) => local.mine.add(name));
+    take(before);
     clearTimeout(local.timer);
     local.timer = setTimeout(tell, 0);
-    redraw();
   }
   async function openFile() {
     if (!file.files.length) return;
@@ -229,7 +240,7 @@ function render({ model, el }) {
   const inImage = (x, y) => [(x - MARGIN) / (view.width - 2 * MARGIN), (y - MARGIN) / (view.height - 2 * MARGIN)];
   const reach = (event) => (event.pointerType === "touch" ? 16 : 8) / (view.width - 2 * MARGIN);
   let held = null;
-  onDrag(view, {
+  const drag = {
     start(px, py, event) {
       const [x, y] = inImage(px, py);
       const hit = hitBox(state.objects.map((o) => o.box), x, y, reach(event), reach(event));
@@ -247,14 +258,15 @@ function render({ model, el }) {
         ? dragBox(held.box, held.hit.handle, x - held.x, y - held.y, ...smallest())
         : newBox(held.x, held.y, x, y, ...smallest());
       const objects = state.objects.map((o, g) => (g === state.selected ? { ...o, box } : o));
-      local.hover = null;
       update({ objects }, false);
     },
-    end() {
+    end(px, py) {
+      drag.move(px, py);
       if (held.moved) update({ objects: state.objects });
       held = null;
     },
-  });
+  };
+  onDrag(view, drag);
   view.canvas.addEventListener("pointermove", (e) => {
     if (held) return;
     const [x, y] = inImage(...view.at(e));
@@ -325,7 +337,7 @@ function render({ model, el }) {
     const field = presetOf().fields?.[map] ?? null;
     const scene = { ...local, ...state, config, map, field, show, picture };
     paintScene(ctx, [view.width, view.height], scene, inkOf(root));
-    const drawn = { positives: local.result.positives, own: local.result.own, cell: state.cell, map, source: local.source };
+    const drawn = { positives: local.result.positives, own: local.result.own, hover: local.hover, cell: state.cell, map, source: local.source };
     view.canvas.drawn = { ...drawn, frames: (view.canvas.drawn?.frames ?? 0) + 1, margin: MARGIN, ms: 0 };
   }
   function describe() {
@@ -368,7 +380,7 @@ function render({ model, el }) {
   local.result = solve(state.objects, local.detector, state.threshold, state.rule);
   local.source = "browser";
   fit.update(state, presetOf());
-  history.push(Object.fromEntries(UNDONE.map((n) => [n, state[n]])));
+  history.push(pick(state, UNDONE));
   answered();
   tell();
   redraw();

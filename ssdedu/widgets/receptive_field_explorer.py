@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import traitlets
 
-from ssdedu.map_fields import middle_px
+from ssdedu.map_fields import effective_extent
 from ssdedu.receptive_field import Field, Layer, chain, footprint, paths, vgg16_ssd_layers
 from ssdedu.widgets.base import Explorer, bundle, data_url
 
-__all__ = ["Cell", "ReceptiveFieldExplorer", "Sight", "effective_extent", "ssd300_layers"]
+__all__ = ["Cell", "ReceptiveFieldExplorer", "Sight", "ssd300_layers"]
 
 SIZE_PX = 300
 MAX_DILATION = 7  # from 8 on fc6's padding would hide pixels of the image that lie in a field
@@ -142,17 +142,6 @@ def ssd300_layers(atrous: bool = True, dilation: int = 6) -> tuple[Layer, ...]:
         dataclasses.replace(layer, dilation=dilation, padding=dilation) if layer.name == "fc6" else layer
         for layer in layers
     )
-
-
-def effective_extent(layers: Sequence[Layer], share: float = 0.95) -> int:
-    """Pixels in the middle of the field that hold `share` of the weight, along one axis, far from the border.
-
-    A pixel's weight is the root of its number of paths to the cell: the typical |gradient| where the layers'
-    weights are random with mean 0 (Luo et al. 2016, section 2). See `map_fields.middle_px`.
-    """
-    unpadded = [dataclasses.replace(layer, padding=0) for layer in layers]
-    weights = np.sqrt(paths(unpadded, chain(unpadded)[-1].receptive_field, 0))
-    return middle_px(weights, share)
 
 
 def _described(layers: Sequence[Layer]) -> list[dict[str, Any]]:
