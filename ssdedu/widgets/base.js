@@ -2,7 +2,6 @@
 
 export const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00"];
 export const DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3], [5, 2], [12, 4], [3, 3, 8, 3], [1, 2]];
-const LIGHT = new Set(["#CC79A7", "#E69F00", "#56B4E9", "white"]);
 
 let named = 0;
 
@@ -148,6 +147,14 @@ export function loadImage(source, onLoad) {
   return picture;
 }
 
+// Black or white, whichever is easier to read on a colour "#RRGGBB" or "white": the luminance of WCAG 2.
+export function inkOn(color) {
+  const hex = color === "white" ? "#FFFFFF" : color;
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const [r, g, b] = [1, 3, 5].map((i) => linear(parseInt(hex.slice(i, i + 2), 16) / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "black" : "white";
+}
+
 // Text on a plate of its colour, kept inside width x height.
 export function plate(ctx, text, x, y, color, [width, height]) {
   ctx.font = "bold 13px system-ui, sans-serif";
@@ -155,7 +162,7 @@ export function plate(ctx, text, x, y, color, [width, height]) {
   const left = Math.max(0, Math.min(x, width - wide)), top = Math.max(0, Math.min(y, height - 17));
   ctx.fillStyle = color;
   ctx.fillRect(left, top, wide, 17);
-  ctx.fillStyle = LIGHT.has(color) ? "black" : "white";
+  ctx.fillStyle = inkOn(color);
   ctx.fillText(text, left + 3, top + 13);
 }
 

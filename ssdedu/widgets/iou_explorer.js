@@ -1,5 +1,5 @@
 import {
-  COLORS, button, canvasOf, element, follow, inkOf, loadImage, onDrag, redrawOnChange, rootOf, send, slider,
+  COLORS, button, canvasOf, element, follow, inkOf, inkOn, loadImage, onDrag, redrawOnChange, rootOf, send, slider,
 } from "./base.js";
 import { History, cursorOf, dragBox, hitBox, nudgeBox } from "./box_editor.js";
 import { area, iou } from "./geometry.js";
@@ -89,7 +89,7 @@ function chooser(text, onChoose) {
 
 function press(made, index, isPressed) {
   made.setAttribute("aria-pressed", isPressed);
-  const [background, color] = isPressed ? [COLORS[index], "white"] : ["", ""];
+  const [background, color] = isPressed ? [COLORS[index], inkOn(COLORS[index])] : ["", ""];
   Object.assign(made.style, { background, color, border: `2px ${index ? "dashed" : "solid"} ${COLORS[index]}` });
 }
 
