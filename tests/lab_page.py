@@ -164,6 +164,7 @@ class Notebook:
         """Change JupyterLab's theme, `LIGHT` or `DARK`, and wait until it is there."""
         self.command("apputils:change-theme", theme=name)
         until(lambda: self.page.evaluate("document.body.dataset.jpThemeName"), name)
+        until(lambda: self.page.locator("#jupyterlab-splash").count(), 0)
 
     def screenshot(self, name):
         """Keep what is seen now as `SCREENSHOTS`/name.png."""

@@ -33,7 +33,7 @@ __all__ = [
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.2)), (0, (6, 2, 1.5, 2)), (0, (3, 1.5)), "-", (0, (8, 3)))
-LIGHT = ("#CC79A7", "#E69F00", "#56B4E9")
+LIGHT = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # white on these has a contrast below 4.5
 GROUND = "#EEEEEE"
 Box = Sequence[float]
 
