@@ -176,6 +176,11 @@ def _train(commands: argparse._SubParsersAction) -> None:
     _data_options(p)
     p.add_argument("--detector", default="small", help="shapes, small, ssd300, ssd512 or ssd300-bn")
     p.add_argument(
+        "--priors",
+        metavar="FILE",
+        help="priors.json of `ssdedu priors DETECTOR --fit`: other default boxes for it",
+    )
+    p.add_argument(
         "--size", type=_size, help="input of the network in pixels, 300 or 500x300; default: the detector's"
     )
     p.add_argument(
@@ -205,6 +210,7 @@ def _run_train(options: argparse.Namespace) -> None:
         options.folder,
         options.out,
         detector=options.detector,
+        description=options.priors,
         size_px=options.size,
         splits=(options.split, options.test_split),
         device=options.device,
@@ -314,7 +320,9 @@ def _priors(commands: argparse._SubParsersAction) -> None:
     fit.add_argument(
         "--skip-bad", action="store_true", help="leave out broken objects and images, and list them"
     )
-    fit.add_argument("--out", default="runs/priors", help="folder for fit.txt, fit.png and priors.py")
+    fit.add_argument(
+        "--out", default="runs/priors", help="folder for fit.txt, fit.png, priors.py and priors.json"
+    )
 
 
 def _run_priors(options: argparse.Namespace) -> None:
@@ -331,6 +339,7 @@ def _run_priors(options: argparse.Namespace) -> None:
     choices = options.split, options.threshold, options.skip_bad
     print(fit_folders(config, options.fit, options.out, *choices))
     print(f"\nwritten: {', '.join(str(Path(options.out) / name) for name in FILES)}")
+    print(f"with other sides: ssdedu train FOLDER --detector NAME --priors {Path(options.out) / FILES[-1]}")
 
 
 def _check_data(commands: argparse._SubParsersAction) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ssdedu.splits import read_folder
 
 __all__ = ["FILES", "fit_folders", "picture", "report", "source", "verdict"]
 
-FILES = ("fit.txt", "fit.png", "priors.py")
+FILES = ("fit.txt", "fit.png", "priors.py", "priors.json")
 IDLE = 0.01  # a map that is best for a smaller share of the objects is hardly needed
 _WORST, _SHOWN_CLASSES = 3, 10
 
@@ -32,7 +33,9 @@ def fit_folders(
     threshold: float = 0.5,
     skip_bad: bool = False,
 ) -> str:
-    """Measure a description on VOC-layout folders; write fit.txt, fit.png and priors.py to `out`, return the text.
+    """Measure a description on VOC-layout folders; write FILES to `out`, return the text.
+
+    priors.py has the suggestions as Python, priors.json the one with other sides for `ssdedu train --priors`.
 
     split: of each folder; None takes trainval, else train, else all images: those that a detector trains on. Raises
     ValueError as `VOCFolder` does; skip_bad leaves broken objects and images out and lists them.
@@ -46,6 +49,7 @@ def fit_folders(
     write_atomically(out / FILES[0], f"{text}\n".encode())
     write_atomically(out / FILES[1], lambda file: figure.savefig(file, format="png", dpi=100))
     write_atomically(out / FILES[2], source(found).encode())
+    write_atomically(out / FILES[3], json.dumps(found.best.to_dict(), indent=1).encode())
     return text
 
 
@@ -57,7 +61,6 @@ def _training_split(folder: FolderLike) -> str | None:
 def source(found: Fit) -> str:
     """The suggestions as Python source: `config` with other sides, `config_ratio_3` with ratio 3 as well."""
     name = found.before.config.name
-    best = found.after.config if found.after else found.before.config
     what = f"Other sides for {name}" if found.after else f"{name} as it is: no other sides fit better"
     head = (
         f"# {what}, from `ssdedu priors {name} --fit`.\n"
@@ -65,7 +68,7 @@ def source(found: Fit) -> str:
         "# default boxes; with ratio 3 on more maps they do not even have the shape.\n"
     )
     _, _, wide = priors.as_python(found.ratio_3.config, "config_ratio_3").partition("\n\n")
-    return f"{head}{priors.as_python(best)}\n{wide}"
+    return f"{head}{priors.as_python(found.best)}\n{wide}"
 
 
 def report(found: Fit) -> str:

@@ -51,6 +51,11 @@ class Fit:
     presets: tuple[Fitted, ...]
 
     @property
+    def best(self) -> Config:
+        """The description with other sides, or as it is where none are better."""
+        return (self.after or self.before).config
+
+    @property
     def shares(self) -> tuple[float, float, float]:
         """Share covered as it is, with other sides, and with ratio 3 as well."""
         after = self.after or self.before

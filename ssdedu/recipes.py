@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ssdedu import priors
 from ssdedu.augment import Augment
@@ -34,6 +36,18 @@ class Recipe:
         if (width_px, height_px) == (self.config.width_px, self.config.height_px):
             return self
         return replace(self, config=fit_config(self.config, width_px, height_px, self.base))
+
+    def described(self, path: str | Path) -> Recipe:
+        """The same recipe with the description in a JSON file, which `ssdedu priors --fit` writes as priors.json.
+
+        Raises ValueError that names the file, and the field where the description is wrong.
+        """
+        try:
+            config = Config.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            remedy = "`ssdedu priors NAME --fit FOLDER` writes a description as priors.json"
+            raise ValueError(f"{path}: {error}; {remedy}") from error
+        return replace(self, config=config)
 
     def model(self, num_classes: int, seed: int) -> SSD:
         """An untrained network for C = num_classes, drawn from `seed`."""

@@ -61,6 +61,7 @@ def train_on_folder(
     out: str | Path,
     *,
     detector: str = "small",
+    description: str | Path | None = None,
     size_px: tuple[int, int] | None = None,
     splits: tuple[str | None, str | None] = (None, None),
     device: str = "auto",
@@ -71,10 +72,13 @@ def train_on_folder(
     """Train a detector of `recipes.RECIPES` on VOC-layout folders and measure it on the held-out part.
 
     folder: one or several, such as VOC2007 and VOC2012; their splits as in `splits.open_splits`. `out` receives
-    last.pt, log.jsonl, metrics.json and the figures. changes: fields of `train.Settings`. Raises ValueError for
-    the reader's mistakes, TrainingError where training cannot go on.
+    last.pt, log.jsonl, metrics.json and the figures. description: a JSON file with other default boxes for the
+    detector. changes: fields of `train.Settings`. Raises ValueError for the reader's mistakes,
+    TrainingError where training cannot go on.
     """
     out, chosen = Path(out), recipe(detector)
+    if description is not None:
+        chosen = chosen.described(description)
     if size_px is not None:
         chosen = chosen.sized(*size_px)
     settings, place = _settings(chosen, changes or {}), choose_device(device)

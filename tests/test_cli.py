@@ -79,7 +79,8 @@ def test_priors_fit_measures_a_folder(folder, tmp_path, capsys):
     assert "Verdict: " in text
     assert cv2.imread(str(out / "fit.png")) is not None
     for name in ("fit.txt", "fit.png", "priors.py"):
-        assert str(out / name) in text.splitlines()[-1]
+        assert str(out / name) in text.splitlines()[-2]
+    assert text.splitlines()[-1].endswith(f"--priors {out / 'priors.json'}")
     space = {}
     exec((out / "priors.py").read_text(), space)
     assert space["config"].num_boxes == priors.SHAPES128.num_boxes
@@ -88,6 +89,41 @@ def test_priors_fit_measures_a_folder(folder, tmp_path, capsys):
     text = capsys.readouterr().out
     assert f"{folder} (test): 3 images" in text
     assert "objects, at IoU 0.75" in text
+
+
+def test_fitted_priors_train(folder, tmp_path, capsys):
+    """What --fit writes is what the network that is trained with --priors consists of."""
+    assert main(["priors", "shapes", "--fit", str(folder), "--out", str(tmp_path / "fit")]) == 0
+    fitted = priors.Config.from_dict(json.loads((tmp_path / "fit" / "priors.json").read_text()))
+    assert fitted.maps != priors.SHAPES128.maps
+    run = [
+        "train",
+        str(folder),
+        "--detector",
+        "shapes",
+        "--steps",
+        "2",
+        "--batch-size",
+        "2",
+        "--workers",
+        "0",
+    ]
+    given = ["--priors", str(tmp_path / "fit" / "priors.json"), "--out", str(tmp_path / "run")]
+    assert main([*run, *given]) == 0
+    assert checkpoints.load_detector(tmp_path / "run" / "last.pt").model.config == fitted
+    (tmp_path / "bad.json").write_text('{"name": "X"}')
+    (tmp_path / "torn.json").write_text('{"name": ')
+    capsys.readouterr()
+    for name, words in {
+        "bad.json": "'maps'",
+        "torn.json": "Expecting value",
+        "none.json": "No such file",
+    }.items():
+        assert main([*run, "--priors", str(tmp_path / name), "--out", str(tmp_path / "other")]) == 2
+        error = capsys.readouterr().err
+        assert name in error
+        assert words in error
+        assert "ssdedu priors NAME --fit" in error
 
 
 def test_priors_fit_stops_at_broken_annotations_unless_told_to_skip_them(tmp_path, capsys, recwarn):

@@ -1,6 +1,7 @@
 """The report says what coverage measured, the picture shows it, and the suggestion is Python that runs."""
 
 import dataclasses
+import json
 import math
 import re
 
@@ -314,7 +315,9 @@ def test_folders_leave_text_picture_and_python(folder, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(FILES)
     assert (tmp_path / "out" / "fit.txt").read_text() == f"{text}\n"
     assert cv2.imread(str(tmp_path / "out" / "fit.png")).shape[1] >= 1000
-    assert as_run((tmp_path / "out" / "priors.py").read_text()).name.startswith("SHAPES128")
+    fitted = as_run((tmp_path / "out" / "priors.py").read_text())
+    assert fitted.name.startswith("SHAPES128")
+    assert priors.Config.from_dict(json.loads((tmp_path / "out" / "priors.json").read_text())) == fitted
     objects = sum(len(Shapes(5, seed=1).truth(i)) for i in range(5))
     assert f"{folder} (trainval): 5 images, {objects} objects" in text
 
@@ -344,4 +347,4 @@ def test_a_failure_leaves_the_old_files(folder, tmp_path, monkeypatch):
 def test_a_bad_threshold_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(ValueError, match="threshold must be above 0 and at most 1, got 2"):
         fit_folders(priors.SHAPES128, ["nowhere"], tmp_path, threshold=2)
-    assert coverage_report.FILES == ("fit.txt", "fit.png", "priors.py")
+    assert coverage_report.FILES == ("fit.txt", "fit.png", "priors.py", "priors.json")
