@@ -75,7 +75,7 @@ def test_the_crop_explorer_judges_the_patch_under_the_hand(notebooks):
 def test_the_precision_recall_explorer_says_what_the_kernel_counts(notebooks):
     curve = notebooks.open("10_evaluation").explorer("PrecisionRecallExplorer")
     before = {name: curve.value(name) for name in ("kind", "threshold", "iou_threshold", "metric")}
-    slider = curve.slider("Keep scores of at least")
+    slider = curve.slider("Keep the best")
     for key in ("Home", "ArrowRight", "ArrowRight", "End"):
         slider.press(key)
         until(lambda: curve.value("point().kept"), lambda kept: f": {kept} of " in curve.said())

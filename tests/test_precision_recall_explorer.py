@@ -272,7 +272,7 @@ def test_the_sentence(tmp_path):
     assert said == (
         "Score at least 0.500: 3 of 4 detections kept. 2 true positives, 1 false positive, 0 ignored; "
         "1 of 3 objects missed (false negatives). Precision 0.667, recall 0.667. "
-        "AP at IoU 0.50: 0.500 by 11 points, 0.250 by area."
+        "AP of the whole list at IoU 0.50: 0.500 by 11 points, 0.250 by area."
     )
     assert nothing.startswith("No score is so high: 0 of 4 detections kept.")
     assert "recall not defined" in nothing

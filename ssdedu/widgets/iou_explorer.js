@@ -67,7 +67,7 @@ export function shifted(a, b, px) {
 }
 
 export function shiftText(px, a, b) {
-  return `${px} px, t = ${(px / (b[2] - b[0])).toFixed(3)}`;
+  return lawOf(a, b) ? `${px} px, t = ${(px / (b[2] - b[0])).toFixed(3)}` : `${px} px`;
 }
 
 function inFractions(boxPx) {

@@ -50,7 +50,7 @@ export function sentence(point, threshold, { detections, objects, iou, ap }) {
     `${several(point.truePositive, "true positive")}, ${several(point.falsePositive, "false positive")}, ` +
     `${point.ignored} ignored; ${point.missed} of ${several(objects, "object")} missed (false negatives). ` +
     `Precision ${number3(point.precision)}, recall ${number3(point.recall)}. ` +
-    `AP at IoU ${iou.toFixed(2)}: ${number3(ap.voc07)} by 11 points, ${number3(ap.area)} by area.`
+    `AP of the whole list at IoU ${iou.toFixed(2)}: ${number3(ap.voc07)} by 11 points, ${number3(ap.area)} by area.`
   );
 }
 
@@ -200,9 +200,9 @@ function controlsOf(model) {
     const { scores, detections, threshold, point } = stateOf(model);
     const kept = cuts(scores)[i];
     const score = kept === point.kept ? threshold : scores[kept - 1];
-    return kept ? `${score.toFixed(3)} (${kept} of ${detections})` : `none of ${detections}`;
+    return kept ? `${kept} of ${detections}: scores of at least ${score.toFixed(3)}` : `none of ${detections}`;
   };
-  const limit = slider("Keep scores of at least", { min: 0, max: 1, step: 1, value: 0, show: shownScore }, (i) =>
+  const limit = slider("Keep the best", { min: 0, max: 1, step: 1, value: 0, show: shownScore }, (i) =>
     keep(ranks()[i]),
   );
   const iou = slider(
