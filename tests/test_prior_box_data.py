@@ -109,7 +109,7 @@ def test_the_explorer_answers_for_all_objects(images):
     assert answer["positives_per_map"] == positives_per_map(
         explorer.data[:MATCHED_IMAGES], priors.SHAPES128, 0.5, "ssd"
     )
-    explorer.config = priors.SHAPES128_COARSE_MAP
+    explorer.description = priors.SHAPES128_COARSE_MAP.to_dict()
     explorer.data_revision = 2
     assert explorer.data_answer["now"]["covered"] < explorer.data_answer["before"]["covered"]
 

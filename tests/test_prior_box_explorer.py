@@ -173,3 +173,15 @@ def test_the_cell_under_the_pointer_is_the_nearest(tmp_path):
             for (x, y), (row, column) in zip(points, found, strict=True):
                 far = np.hypot(*(centers - (x, y)).transpose(2, 0, 1))
                 assert far[row, column] == pytest.approx(far.min(), abs=1e-9)
+
+
+def test_a_description_of_ones_own_becomes_a_detector_to_choose(explorer):
+    explorer.config = priors.SSD512_COCO
+    assert (explorer.preset, explorer.knobs["first"]) == ("SSD512_COCO", 0.04)
+    own = priors.SHAPES128.replace(name="OWN", clip=True)
+    explorer.config = own
+    assert (explorer.preset, explorer.config, explorer.presets[0]["config"]["name"]) == ("OWN", own, "OWN")
+    explorer.config = own.replace(clip=False)
+    assert [p["config"]["name"] for p in explorer.presets].count("OWN") == 1
+    with pytest.raises(ValueError, match="preset must be one of OWN, "):
+        explorer.preset = "nothing"

@@ -3,8 +3,6 @@
 export const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C7A00"];
 export const DASHES = [[], [8, 4], [2, 3], [8, 3, 2, 3], [5, 2], [12, 4], [3, 3, 8, 3], [1, 2]];
 
-let named = 0;
-
 export function element(tag, settings = {}, ...children) {
   const { role, label, ...rest } = settings;
   const made = Object.assign(document.createElement(tag), rest);
@@ -14,11 +12,13 @@ export function element(tag, settings = {}, ...children) {
   return made;
 }
 
-// The explorer's outermost element; the notebook's shortcuts (d d deletes a cell) do not hear its keys.
+// The explorer's outermost element; the notebook's shortcuts (d d deletes a cell, Ctrl+Enter runs it again) do not
+// hear its keys.
 export function rootOf(el, title) {
   const root = element("div", { className: "ssdedu-explorer", role: "group", label: title });
   root.addEventListener("keydown", (e) => {
-    if (!e.ctrlKey && !e.metaKey && !e.altKey && e.key !== "Escape") e.stopPropagation();
+    const isPlain = !e.ctrlKey && !e.metaKey && !e.altKey && e.key !== "Escape";
+    if (isPlain || e.key === "Enter" || e.key.toLowerCase() === "a") e.stopPropagation();
   });
   el.append(root);
   return root;
@@ -88,15 +88,23 @@ export function canvasOf(width, height, label, paint) {
   return view;
 }
 
-// Follow a drag with mouse, finger or pen: start(x, y, event) returns true to take it, then move and end.
+// Follow a drag with mouse, finger or pen: start(x, y, event) returns true to take it, then move and end. A second
+// finger is not heard. A finger that is not taken scrolls the page, as anywhere else.
 export function onDrag(view, { start, move, end = () => {} }) {
+  let held = null;
+  const hold = (e) => held !== null && e.preventDefault();
+  view.canvas.addEventListener("touchstart", hold, { passive: false });
   view.canvas.addEventListener("pointerdown", (e) => {
-    if (e.button !== 0 || !start(...view.at(e), e)) return;
+    if (e.button !== 0 || held !== null) return;
+    view.canvas.focus({ preventScroll: true }); // first of all a field that is being typed into has to finish
+    if (!start(...view.at(e), e)) return;
+    held = e.pointerId;
     e.preventDefault();
-    view.canvas.focus({ preventScroll: true });
     view.canvas.setPointerCapture(e.pointerId);
-    const follow = (e2) => move(...view.at(e2), e2);
+    const follow = (e2) => e2.pointerId === held && move(...view.at(e2), e2);
     const stop = (e2) => {
+      if (e2.pointerId !== held) return;
+      held = null;
       view.canvas.removeEventListener("pointermove", follow);
       for (const kind of ["pointerup", "pointercancel"]) view.canvas.removeEventListener(kind, stop);
       end(...view.at(e2), e2);
@@ -182,6 +190,5 @@ export function outline(ctx, box, scale, color, dash = [], { text = "", width = 
 
 // An id that no other element of the page has.
 export function freshId(stem) {
-  named += 1;
-  return `ssdedu-${stem}-${named}`;
+  return `ssdedu-${stem}-${Math.random().toString(36).slice(2)}`;
 }

@@ -115,6 +115,13 @@ export class History {
     this.at = this.states.length - 1;
   }
 
+  // The newest state becomes this one: the same gesture goes on.
+  replace(state) {
+    this.states = this.states.slice(0, this.at);
+    this.at -= 1;
+    this.push(state);
+  }
+
   undo() {
     return this.canUndo ? this.goTo(this.at - 1) : null;
   }

@@ -171,6 +171,7 @@ function render({ model, el }) {
   view.canvas.classList.add("drag");
   view.canvas.tabIndex = 0;
   view.canvas.setAttribute("role", "application");
+  view.canvas.setAttribute("role", "application");
   editPatch(view, model);
 
   function trialText(v) {

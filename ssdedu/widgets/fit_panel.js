@@ -14,7 +14,7 @@ export function fitPanel(model, root) {
   if (!boxes.length) return { panel: element("div"), asked: () => 0, update() {}, answered() {}, stop() {} };
   const own = { now: null, before: null, positives: null, key: "", asked: 0, timer: 0, names: [], from: "", threshold: 0.5 };
   const view = canvasOf(640, 250, "", paint);
-  const over = select("Coverage over", [["size", "size"], ["ratio", "aspect ratio"]], "size", () => view.draw());
+  const over = select("Coverage over", [["size", "size"], ["ratio", "aspect ratio"]], "size", () => show());
   const out = element("output", { className: "fit" });
   const body = element("tbody");
   const heads = ["map", "objects whose best box it has", `positives, ${Math.min(images.length, model.get("matched_images"))} images`].map((h) => element("th", { scope: "col" }, h));
@@ -89,5 +89,10 @@ export function fitPanel(model, root) {
       ctx.fillText(text, at + 30, 20);
     });
   }
-  return { panel, asked: () => own.asked, update, answered, stop: redrawOnChange(() => own.now && view.draw()) };
+  const still = redrawOnChange(() => own.now && view.draw());
+  const stop = () => {
+    still();
+    clearTimeout(own.timer);
+  };
+  return { panel, asked: () => own.asked, update, answered, stop };
 }

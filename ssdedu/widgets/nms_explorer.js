@@ -116,6 +116,7 @@ function choicesOf(model, draw) {
 function onChoice(view, { at, point, choose, walk }) {
   const { canvas } = view;
   canvas.tabIndex = 0;
+  canvas.setAttribute("role", "application");
   canvas.addEventListener("pointermove", (e) => e.pointerType === "mouse" && point(at(...view.at(e))));
   canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("click", (e) => choose(at(...view.at(e))));

@@ -15,35 +15,42 @@ const SOURCES = {
 };
 const KNOB = { min: 0.02, max: 1.1, step: 0.005, value: 0.2, show: (v) => `${(100 * v).toFixed(1)} %` };
 
-// Says where the numbers come from; a message stays until Python has answered.
+// Says where the numbers come from, and before that what there is to say, which stays until something changes.
 export function statusLine() {
-  const line = element("span", { className: "status" });
-  const say = (text) => (line.textContent = text);
-  const isMessage = () => /^Map |Copied|Ctrl|not a picture/.test(line.textContent);
-  const update = (source) => {
-    if (source !== "browser" || !isMessage()) say(SOURCES[source]);
+  const message = element("strong", { role: "status" }), origin = element("span");
+  const say = (text) => {
+    if (message.textContent !== text) message.textContent = text;
   };
-  return { line, say, update };
+  const update = (source) => (origin.textContent = ` ${SOURCES[source]}`);
+  return { line: element("div", { className: "status" }, message, origin), say, update };
 }
 
 export function detectorControls(store, say) {
-  const names = store.presets.map(({ config }) => [config.name, config.name]);
-  const preset = select("Detector", names, store.state.preset, (name) => store.usePreset(name));
+  const preset = select("Detector", [], "", (name) => store.usePreset(name));
   const undo = button("Undo", () => store.undo()), redo = button("Redo", () => store.redo());
+  const reset = button("Reset detector", () => store.reset());
   const code = element("textarea", {
     readOnly: true, rows: 6, spellcheck: false, label: "The description in Python", hidden: true,
   });
   const copy = button("Copy as Python", () => copyPython(code, store.state.description, say));
   const update = () => {
+    const names = store.presets.map(({ config }) => config.name);
+    updateChoices(preset, names, names);
     preset.set(store.state.preset);
     [undo.disabled, redo.disabled] = [!store.history.canUndo, !store.history.canRedo];
+    if (!code.hidden) setText(code, asPython(store.state.description));
   };
-  return { parts: [preset.label, undo, redo, copy], code, update };
+  return { parts: [preset.label, reset, undo, redo, copy], code, update };
 }
 
-// The text also stands in a field, to be copied where the page may not.
+// Rewritten only where it differs, so that what is marked stays marked.
+function setText(code, text) {
+  if (code.value !== text) code.value = text;
+}
+
+// The text also stands in a field, in step with the description, to be copied where the page may not.
 function copyPython(code, description, say) {
-  code.value = asPython(description);
+  setText(code, asPython(description));
   code.hidden = false;
   code.focus();
   code.select();
@@ -58,11 +65,13 @@ export function sizeControls(store) {
   const outside = checkbox("first map stands outside the formula", true,
     (on) => store.turn({ first: on ? Number(first.input.value) : null }));
   const whole = checkbox("whole percents and pixels, as the original code", true, (on) => store.turn({ whole: on }));
+  const note = element("p", { className: "caption" }, "The sides were chosen by hand; a slider computes all of them anew.");
   const update = () => {
     updateCount(count, store);
     updateKnobs({ first, low, high, outside, whole }, store.state.knobs);
+    note.hidden = store.followsKnobs;
   };
-  return { parts: [count, first, outside, low, high, whole].map((made) => made.label), update };
+  return { parts: [...[count, first, outside, low, high, whole].map((made) => made.label), note], update };
 }
 
 function updateCount(count, { state, preset }) {
@@ -82,7 +91,7 @@ function updateKnobs({ first, low, high, outside, whole }, knobs) {
 export function matchingControls(store) {
   const { description, threshold, rule } = store.state;
   const range = { min: 0.05, max: 0.95, step: 0.01, value: threshold, show: (v) => v.toFixed(2) };
-  const limit = slider("Matching threshold", range, (v) => store.update({ threshold: v }));
+  const limit = slider("Matching threshold", range, (v) => store.update({ threshold: v }, true, "threshold"));
   const rules = select("Matching rule", RULES, rule, (chosen) => store.update({ rule: chosen }));
   const steps = select("Centres", CENTERS, "original", (kind) => store.spreadCenters(kind === "paper"));
   const clip = checkbox("clip at the border", description.clip, (on) => store.changeConfig({ clip: on }));
@@ -108,7 +117,8 @@ export function objectControls(store, add) {
   const update = () => {
     const { objects, selected } = store.state;
     removed.disabled = name.disabled = selected < 0;
-    updateChoices(picked, objects);
+    const texts = ["none: arrows move the cell", ...objects.map((o, g) => `${g + 1} ${o.name}`)];
+    updateChoices(picked, texts, texts.map((_, i) => i - 1));
     picked.set(selected);
     if (document.activeElement !== name) name.value = objects[selected]?.name ?? "";
   };
@@ -125,9 +135,8 @@ function nameField(store) {
 }
 
 // Options are made anew only when they say something else, so that an open list is not disturbed.
-function updateChoices(picked, objects) {
-  const texts = ["none: arrows move the cell", ...objects.map((o, g) => `${g + 1} ${o.name}`)];
+function updateChoices(picked, texts, values) {
   if (picked.input.dataset.texts === String(texts)) return;
-  picked.input.replaceChildren(...texts.map((text, i) => element("option", { value: i - 1 }, text)));
+  picked.input.replaceChildren(...texts.map((text, i) => element("option", { value: values[i] }, text)));
   picked.input.dataset.texts = String(texts);
 }

@@ -61,7 +61,7 @@ function paintField(ctx, scale, { config, map, cell, field }) {
 function paintCell(ctx, scale, { config, map, cell, cellBoxes }) {
   const [cx, cy] = cellCenter(config, map, cell);
   cellBoxes.forEach(({ box }, i) => {
-    outline(ctx, box, scale, mapColor(map), DASHES[Math.ceil(i / 2) % DASHES.length], { width: 1.7 });
+    outline(ctx, box, scale, mapColor(map), DASHES[i % DASHES.length], { width: 1.7 });
   });
   cross(ctx, cx * scale[0], cy * scale[1], mapColor(map));
 }
@@ -116,12 +116,13 @@ function paintObjects(ctx, scale, { objects, selected }) {
 }
 
 function paintHandles(ctx, scale, [x1, y1, x2, y2]) {
+  const side = Math.max(4, Math.min(10, ((x2 - x1) * scale[0]) / 4, ((y2 - y1) * scale[1]) / 4));
   for (const x of [x1, (x1 + x2) / 2, x2]) {
     for (const y of [y1, (y1 + y2) / 2, y2]) {
       if (x === (x1 + x2) / 2 && y === (y1 + y2) / 2) continue;
       Object.assign(ctx, { fillStyle: "white", strokeStyle: "black", lineWidth: 1.5 });
-      ctx.fillRect(x * scale[0] - 5, y * scale[1] - 5, 10, 10);
-      ctx.strokeRect(x * scale[0] - 5, y * scale[1] - 5, 10, 10);
+      ctx.fillRect(x * scale[0] - side / 2, y * scale[1] - side / 2, side, side);
+      ctx.strokeRect(x * scale[0] - side / 2, y * scale[1] - side / 2, side, side);
     }
   }
 }

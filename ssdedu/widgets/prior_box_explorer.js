@@ -8,6 +8,8 @@ import { pictureControls } from "./prior_box_picture.js";
 import { handsOn, keysHelp } from "./prior_box_hands.js";
 import { fitPanel } from "./fit_panel.js";
 
+const HINT = "Drag an object, its edges or corners, or draw a new one. Point at a cell for its boxes; a click keeps it.";
+
 function render({ model, el }) {
   const root = rootOf(el, "Default boxes and what they match");
   const fit = fitPanel(model, root), status = statusLine();
@@ -28,7 +30,7 @@ function render({ model, el }) {
   layOut(root, screen, controls, fit.panel);
   handsOn(screen.view, store, show, add);
   store.start();
-  const stops = [...followed(model, store, screen, fit), controls.picture.stop, fit.stop];
+  const stops = [...followed(model, store, screen, fit), controls.picture.stop, fit.stop, () => store.stop()];
   return () => stops.forEach((stop) => stop());
 }
 
@@ -47,23 +49,33 @@ function followed(model, store, screen, fit) {
     follow(model, SHARED, () => store.heard()),
     follow(model, ["answer"], () => store.answered()),
     follow(model, ["data_answer"], () => fit.answered(model.get("data_answer"))),
-    follow(model, ["image"], () => screen.load()),
+    follow(model, ["presets"], () => store.heard()),
+    follow(model, ["image"], () => {
+      store.pictureChanged();
+      screen.load();
+    }),
     redrawOnChange(() => screen.redraw()),
   ];
 }
 
 const bar = (...parts) => element("div", { className: "bar" }, ...parts);
+const split = (left, right) => {
+  return element("div", { className: "split" }, element("div", {}, ...left), element("div", {}, ...right));
+};
 const group = (title, parts) => element("fieldset", {}, element("legend", {}, title), ...parts);
 
 function layOut(root, { view, out, status, things, maps, cells }, controls, fit) {
   const { detector, sizes, matching, objects, picture } = controls;
-  const left = element("div", {}, view.canvas, out, status.line, things.table, bar(...objects.parts), keysHelp());
-  const right = element("div", {}, maps.table, cells.caption, cells.table,
-    group("Sizes (Eq. 4)", sizes.parts),
-    group("Centres and matching", matching.parts),
-    group("Picture", picture.parts),
+  const hint = element("p", { className: "caption" }, HINT);
+  const picked = [things.table, bar(...objects.parts), keysHelp()];
+  root.append(
+    bar(...detector.parts), detector.code,
+    split([view.canvas, hint, out, status.line], [group("Sizes (Eq. 4)", sizes.parts), group("Centres and matching", matching.parts)]),
+    fit,
+    split(picked, [cells.caption, cells.table]),
+    maps.table,
+    group("Picture", [bar(...picture.parts)]),
   );
-  root.append(bar(...detector.parts), detector.code, element("div", { className: "split" }, left, right), fit);
 }
 
 // Shows what the store holds, at most once a frame: the picture, the sentence below it, tables, groups of controls.
@@ -120,7 +132,7 @@ class SceneView {
     this.view.canvas.setAttribute("aria-label", `Picture with objects and default boxes. ${text}`);
     this.status.update(store.source);
     this.maps.update(description, store, map_index);
-    this.cells.update(this.cellBoxes, description.maps[map_index], store.state, this.field);
+    this.cells.update(this.cellBoxes, description.maps[map_index], store, this.field);
     this.things.update(objects, description, store, store.state.selected);
     this.groups.forEach((one) => one.update());
   }

@@ -123,7 +123,21 @@ class PriorBoxExplorer(Explorer):
 
     @config.setter
     def config(self, config: Config) -> None:
-        self.description = config.to_dict()
+        known = next((p for p in self.presets if p["config"]["name"] == config.name), None)
+        fields = json.loads(json.dumps(config.to_dict()))
+        if known is None or json.loads(json.dumps(known["config"])) != fields:
+            known = _preset(config, None)
+            others = [p for p in self.presets if p["config"]["name"] != config.name]
+            self.presets = [known, *others]
+        with self.hold_trait_notifications():
+            self.preset, self.knobs, self.description = config.name, known["knobs"], fields
+
+    @traitlets.validate("preset")
+    def _known_preset(self, proposal: Any) -> str:
+        names = [p["config"]["name"] for p in self.presets]
+        if proposal["value"] not in names:
+            raise ValueError(f"preset must be one of {', '.join(names)}, got {proposal['value']!r}")
+        return proposal["value"]
 
     def match(self) -> matching.Match:
         """`matching.match` of the objects as they stand."""

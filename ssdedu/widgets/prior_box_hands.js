@@ -20,6 +20,7 @@ export function keysHelp() {
 export function handsOn(view, store, show, add) {
   const hands = new Hands(view, store, show, add);
   view.canvas.tabIndex = 0;
+  view.canvas.setAttribute("role", "application");
   view.canvas.classList.add("drag");
   onDrag(view, {
     start: (x, y, event) => hands.start(x, y, event),
@@ -57,9 +58,9 @@ class Hands {
 
   start(px, py, event) {
     const [x, y] = this.inImage(px, py), hit = this.hitAt(x, y, event);
+    if (!hit && event.pointerType === "touch") return this.point(x, y), false; // the finger may scroll the page
     this.held = { x, y, hit, box: hit && this.store.state.objects[hit.index].box, moved: false };
     if (hit) this.store.choose(hit.index);
-    else this.point(x, y);
     return true;
   }
 
@@ -81,7 +82,16 @@ class Hands {
   end(px, py) {
     this.move(px, py);
     if (this.held.moved) this.store.update({ objects: this.store.state.objects });
+    else if (!this.held.hit) this.keepCell(this.held.x, this.held.y);
     this.held = null;
+  }
+
+  // A click keeps a cell; another on the same one lets it go.
+  keepCell(x, y) {
+    const { store } = this, { description, map_index, cell } = store.state;
+    const clicked = cellAt(description, map_index, x, y);
+    store.isPinned = !(store.isPinned && String(clicked) === String(cell));
+    store.update({ cell: clicked }, false);
   }
 
   hover(event) {
@@ -100,6 +110,7 @@ class Hands {
     const { store } = this, { description, map_index, cell } = store.state, tol = this.tolerance(6);
     const found = this.show.positives && positiveAt(store.result, store.detector.corners, x, y, tol, tol);
     store.hover = found ? { ...found, x, y } : null;
+    if (store.isPinned) return store.page.redraw();
     const within = [x, y].every((v) => v >= -0.05 && v <= 1.05);
     const pointed = cellAt(description, map_index, x, y);
     if (within && String(pointed) !== String(cell)) store.update({ cell: pointed }, false);
@@ -107,6 +118,7 @@ class Hands {
   }
 
   key(event) {
+    if (this.held) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (!this.perform(key, event)) return;
     event.preventDefault();
@@ -144,13 +156,15 @@ class Hands {
   nudge(key, shift) {
     const { objects, selected, description } = this.store.state;
     const steps = [1 / description.width_px, 1 / description.height_px];
-    this.store.changeObject({ box: nudgeBox(objects[selected].box, key, ...steps, shift, ...this.smallest()) });
+    const box = nudgeBox(objects[selected].box, key, ...steps, shift, ...this.smallest());
+    this.store.changeObject({ box }, true, `nudge ${selected}`);
     return true;
   }
 
   moveCell(key) {
     const { description, map_index, cell } = this.store.state, map = description.maps[map_index];
     const inside = (v, n) => Math.min(n - 1, Math.max(0, v)), [down, right] = CELL_STEPS[key];
+    this.store.isPinned = true;
     this.store.update({ cell: [inside(cell[0] + down, map.height), inside(cell[1] + right, map.width)] }, false);
     return true;
   }

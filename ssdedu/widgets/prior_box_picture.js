@@ -11,7 +11,8 @@ const LAYERS = {
 export function pictureControls(store, show, say) {
   const layers = Object.entries(LAYERS).map(([name, text]) => layer(name, text, show, store.page.redraw).label);
   const index = indexSlider(store.model);
-  const leafed = store.model.get("num_images") > 1 ? [index.label] : [];
+  const canLeaf = store.model.get("num_images") > 1 && !store.model.get("alone"); // the kernel has the images
+  const leafed = canLeaf ? [index.label] : [];
   return { parts: [...layers, ...leafed, fileField(store, say)], stop: index.stop };
 }
 

@@ -7,6 +7,7 @@ import { problem, withScales } from "./priors.js";
 import { detectorOf, solve } from "./prior_box_scene.js";
 
 const REST_MS = 40; // the hand rests: Python is asked
+const GESTURE_MS = 1000; // later than this the same slider is a new step to undo
 export const SHARED = [
   "objects", "description", "threshold", "rule", "knobs", "map_index", "cell", "selected", "preset",
 ];
@@ -27,10 +28,11 @@ export class Store {
   // page: redraw() after every change, solved() when there is a new result, say(text) what was refused;
   // dataRevision() goes along with what the kernel is told.
   constructor(model, page) {
-    Object.assign(this, { model, page, history: new History(), presets: model.get("presets") });
+    Object.assign(this, { model, page, history: new History(), hasNewPicture: false, hasHeard: false });
     Object.assign(this, { state: structuredClone(this.read()), revision: model.get("revision") });
     Object.assign(this, { mine: new Set(), timer: 0, isSending: false, since: 0 });
-    Object.assign(this, { detector: null, result: null, source: "", hover: null });
+    Object.assign(this, { detector: null, result: null, source: "", hover: null, isPinned: false });
+    Object.assign(this, { gesture: "", moved: 0 });
   }
 
   start() {
@@ -41,26 +43,45 @@ export class Store {
     this.page.redraw();
   }
 
+  get presets() {
+    return this.model.get("presets");
+  }
+
   get preset() {
     return this.presets.find((p) => p.config.name === this.state.preset);
+  }
+
+  // What was done to the objects of another picture cannot be undone on this one.
+  pictureChanged() {
+    this.hasNewPicture = true;
   }
 
   read() {
     return Object.fromEntries(SHARED.map((name) => [name, this.model.get(name)]));
   }
 
-  remember() {
-    this.history.push(pick(this.state, UNDONE));
+  stop() {
+    clearTimeout(this.timer);
+  }
+
+  // gesture: what a slider or a held key does many times and one Undo takes back.
+  remember(gesture = "") {
+    if (this.hasNewPicture) this.history = new History();
+    this.hasNewPicture = false;
+    const goesOn = gesture && gesture === this.gesture && performance.now() - this.moved < GESTURE_MS;
+    this.history[goesOn && this.history.canUndo ? "replace" : "push"](pick(this.state, UNDONE));
+    Object.assign(this, { gesture, moved: performance.now() });
   }
 
   // Every change by hand comes through here. final: a step to undo; otherwise the hand is still moving.
-  update(changes, final = true) {
+  update(changes, final = true, gesture = "") {
     this.takeMine(changes);
-    if (final) this.remember();
+    if (final) this.remember(gesture);
     this.tellIn(final ? 0 : REST_MS);
   }
 
   takeMine(changes) {
+    this.page.say("");
     Object.keys(changes).forEach((name) => this.mine.add(name));
     this.take(changes);
   }
@@ -69,7 +90,7 @@ export class Store {
   take(changes) {
     Object.assign(this.state, changes);
     this.since ||= performance.now();
-    if ("description" in changes || "objects" in changes) this.settle();
+    if (["description", "objects", "map_index", "cell", "selected"].some((name) => name in changes)) this.settle();
     if (COMPUTED.some((name) => name in changes)) this.compute();
     this.page.redraw();
   }
@@ -77,8 +98,9 @@ export class Store {
   // Indices stay inside what they point into.
   settle() {
     const { description, objects, cell, map_index, selected } = this.state;
-    const last = Math.min(map_index, description.maps.length - 1), map = description.maps[last];
-    const inside = [Math.min(cell[0], map.height - 1), Math.min(cell[1], map.width - 1)];
+    const within = (v, most) => Math.max(0, Math.min(v, most));
+    const last = within(map_index, description.maps.length - 1), map = description.maps[last];
+    const inside = [within(cell[0], map.height - 1), within(cell[1], map.width - 1)];
     const settled = { map_index: last, cell: inside, selected: Math.min(selected, objects.length - 1) };
     for (const name of differing(settled, this.state)) this.mine.add(name);
     Object.assign(this.state, settled);
@@ -113,12 +135,21 @@ export class Store {
     this.isSending = false;
   }
 
+  // Traits that change together are taken together.
   heard() {
-    if (this.isSending) return;
+    if (this.isSending || this.hasHeard) return;
+    this.hasHeard = true;
+    queueMicrotask(() => this.hear());
+  }
+
+  // What the kernel or another view has changed. Python answers to that by the revision that the model has.
+  hear() {
+    this.hasHeard = false;
     const told = this.read();
     const theirs = differing(pick(told, SHARED.filter((name) => !this.mine.has(name))), this.state);
     if (!theirs.length) return;
     this.take(structuredClone(pick(told, theirs)));
+    this.revision = this.model.get("revision");
     this.remember();
     this.tellIn(REST_MS);
   }
@@ -126,7 +157,7 @@ export class Store {
   // Python's answer takes the place of the page's own numbers, if it answers to what is shown now.
   answered() {
     const answer = this.model.get("answer");
-    if (answer.revision !== this.revision) return;
+    if (answer.revision !== this.revision || this.model.get("alone")) return;
     if (answer.error) this.page.say(answer.error);
     else this.accept(answer);
     this.page.redraw();
@@ -156,13 +187,24 @@ export class Store {
     this.update({ preset: name, description: structuredClone(config), knobs: { ...knobs } });
   }
 
-  // Whether the description can be so; otherwise it stays, and the page says why.
-  changeConfig(changes) {
+  reset() {
+    this.usePreset(this.state.preset);
+  }
+
+  // Whether the sides are those that the knobs give.
+  get followsKnobs() {
+    const { description, knobs } = this.state;
+    const sides = ({ maps }) => maps.map((map) => [map.min_px, map.max_px].map((v) => v?.toFixed(3)));
+    return isSame(sides(description), sides(withScales(description, knobs)));
+  }
+
+  // Whether the description can be so; otherwise it stays, and the page says why. more: what changes with it.
+  changeConfig(changes, more = {}, gesture = "") {
     const description = { ...this.state.description, ...changes };
     description.name = nameOfOwn(description, this.preset);
     const wrong = problem(description);
     this.page.say(wrong);
-    if (!wrong) this.update({ description });
+    if (!wrong) this.update({ description, ...more }, true, gesture);
     return !wrong;
   }
 
@@ -183,24 +225,25 @@ export class Store {
   turn(changes) {
     const knobs = { ...this.state.knobs, ...changes };
     knobs.high = Math.max(knobs.high, knobs.low);
-    if (this.changeConfig(withScales(this.state.description, knobs))) this.update({ knobs });
+    this.changeConfig(withScales(this.state.description, knobs), { knobs }, `knob ${Object.keys(changes)}`);
   }
 
-  // The first m maps of the detector, with the changes made to those that stay.
+  // The first m maps as they are. Maps that come back do so as the knobs have it, if these were turned.
   useMaps(m) {
     const { description, knobs } = this.state, { config, knobs: plain } = this.preset;
     const kept = description.maps.slice(0, m);
     const maps = [...kept, ...structuredClone(config.maps.slice(kept.length, m))];
-    this.changeConfig(isSame(knobs, plain) ? { maps } : withScales({ ...description, maps }, knobs));
+    const isPlain = kept.length === m || isSame(knobs, plain);
+    this.changeConfig(isPlain ? { maps } : withScales({ ...description, maps }, knobs), {}, "maps");
   }
 
   choose(index) {
     this.update({ selected: index }, false);
   }
 
-  changeObject(changes, final = true) {
+  changeObject(changes, final = true, gesture = "") {
     const { objects, selected } = this.state;
-    this.update({ objects: objects.map((o, g) => (g === selected ? { ...o, ...changes } : o)) }, final);
+    this.update({ objects: objects.map((o, g) => (g === selected ? { ...o, ...changes } : o)) }, final, gesture);
   }
 
   addObject() {

@@ -1,6 +1,6 @@
 // The explorer's tables: the maps of the description, one cell's default boxes, the objects and who matches them.
 
-import { DASHES, element } from "./base.js";
+import { DASHES, element, freshId } from "./base.js";
 import { boxesPerCell, readRatios } from "./priors.js";
 import { countsPerObject, mapOf } from "./prior_box_scene.js";
 import { mapColor } from "./prior_box_draw.js";
@@ -24,16 +24,17 @@ function fill(body, rows) {
 
 function cellOf(content) {
   if (typeof content === "string" || typeof content === "number") return element("td", {}, String(content));
-  return element("td", { className: content.strong ? "strong" : "" }, ...(content.map === undefined ? [] : [swatch(content.map)]), content.text);
+  const key = content.map === undefined ? [] : [swatch(content.map, content.dash)];
+  return element("td", { className: content.strong ? "strong" : "" }, ...key, content.text);
 }
 
-function swatch(map) {
+function swatch(map, dash = map) {
   const canvas = element("canvas", { width: 26, height: 12, className: "swatch" });
   canvas.setAttribute("aria-hidden", "true");
   const ctx = canvas.getContext("2d");
-  for (const [ink, width, dash] of [["white", 6, []], [mapColor(map), 3, DASHES[map % DASHES.length]]]) {
+  for (const [ink, width, pattern] of [["white", 6, []], [mapColor(map), 3, DASHES[dash % DASHES.length]]]) {
     Object.assign(ctx, { strokeStyle: ink, lineWidth: width });
-    ctx.setLineDash(dash);
+    ctx.setLineDash(pattern);
     ctx.beginPath(), ctx.moveTo(0, 6), ctx.lineTo(26, 6), ctx.stroke();
   }
   return canvas;
@@ -43,7 +44,8 @@ export function mapTable({ choose, change }) {
   const { table, body } = tableOf("Feature maps", ["map", "cells", "side px", "next px", "1′", "ratios", "boxes", "positives"]);
   let rows = [];
   function build(config) {
-    rows = config.maps.map((map, k) => mapRow(map, k, choose, change));
+    const group = freshId("map");
+    rows = config.maps.map((map, k) => mapRow(map, k, group, choose, change));
     body.replaceChildren(...rows.map((r) => r.row));
   }
   function update(config, { result, detector }, chosen) {
@@ -62,20 +64,23 @@ function field(type, label, onChange) {
     input.setAttribute("aria-invalid", String(onChange(input) === false));
   });
   const set = (value) => {
-    if (input.getRootNode().activeElement !== input) input.value = value, input.removeAttribute("aria-invalid");
+    const isRefused = input.getAttribute("aria-invalid") === "true" && input.dataset.value === String(value);
+    if (input.getRootNode().activeElement === input || isRefused) return;
+    [input.value, input.dataset.value] = [value, value];
+    input.removeAttribute("aria-invalid");
   };
   return { input, set };
 }
 
-function mapRow(map, k, choose, change) {
-  const radio = element("input", { type: "radio", label: `show ${map.name}` });
+function mapRow(map, k, group, choose, change) {
+  const radio = element("input", { type: "radio", name: group, label: `show ${map.name}` });
   radio.addEventListener("change", () => choose(k));
   const low = field("number", `${map.name}: side in pixels`, (i) => change(k, { min_px: Number(i.value) }));
   const high = field("number", `${map.name}: next side in pixels`, (i) => change(k, { max_px: Number(i.value) }));
   for (const { input } of [low, high]) Object.assign(input, { min: 1, step: "any" });
   const ratios = field("text", `${map.name}: aspect ratios`, (i) => {
     const read = readRatios(i.value);
-    return read !== null && change(k, { aspect_ratios: read });
+    return change(k, { aspect_ratios: read ?? [NaN] });
   });
   let spare = map.max_px ?? map.min_px * 1.5;
   const extra = element("input", { type: "checkbox", label: `${map.name}: extra box 1′` });
@@ -100,14 +105,14 @@ function mapRow(map, k, choose, change) {
 
 export function cellTable() {
   const caption = element("p", { className: "caption" });
-  const { table, body } = tableOf("Default boxes of the cell", ["ratio", "w × h, px", "offset to object", "IoU", "matched to"]);
-  function update(boxes, map, { cell, objects }, field) {
+  const { table, body } = tableOf("Default boxes of the cell; offset of the centre of the object that each fits best, in its own widths and heights", ["ratio", "w × h, px", "offset", "IoU", "matched to"]);
+  function update(boxes, map, { state: { cell, objects, map_index }, isPinned }, field) {
     const sees = field ? ` sees ${field.field_px} px, mostly the ${field.middle_px} px in the middle;` : "";
-    caption.textContent = `Cell (${cell.join(", ")}) of ${map.name}${sees} scale ${number(map.min_px)} px.`;
+    caption.textContent = `Cell (${cell.join(", ")})${isPinned ? ", kept," : ""} of ${map.name}${sees} scale ${number(map.min_px)} px.`;
     const nameOf = (g) => objects[g].name || `object ${g + 1}`;
-    fill(body, boxes.map((b) => [
-      b.name, `${number(b.sizePx[0])} × ${number(b.sizePx[1])}`,
-      b.offset ? `${b.offset.map((v) => v.toFixed(2)).join(", ")}` : "–", b.iou.toFixed(2),
+    fill(body, boxes.map((b, i) => [
+      { text: b.name, map: map_index, dash: i }, `${number(b.sizePx[0])} × ${number(b.sizePx[1])}`,
+      b.offset ? `${b.offset.map((v) => v.toFixed(2)).join(", ")}` : "–", b.iou.toFixed(3),
       { text: b.positive >= 0 ? nameOf(b.positive) : "background", strong: b.positive >= 0 },
     ]));
   }
@@ -115,7 +120,7 @@ export function cellTable() {
 }
 
 export function objectTable() {
-  const { table, body } = tableOf("Objects: positives on each map, best IoU, and the IoU that this size can reach", ["object", "px", "positives", "own ★", "best", "reach"]);
+  const { table, body } = tableOf("Objects: positives in all and map by map, IoU of the best box, and at the best place for this size", ["object", "px", "positives", "own ★", "best", "at best"]);
   function update(objects, config, { result, detector }, selected) {
     const counts = countsPerObject(result, detector.first, objects.length);
     fill(body, objects.map(({ box, name }, g) => {
@@ -125,7 +130,7 @@ export function objectTable() {
       return [
         { text: `${g + 1} ${name}`, strong: g === selected }, size.map((v) => number(v, 0)).join(" × "), `${total}: ${where}`,
         own >= 0 ? { text: config.maps[mapOf(own, detector.first)].name, map: mapOf(own, detector.first) } : "–",
-        best.toFixed(2), result.reachable[g].toFixed(2),
+        best.toFixed(3), result.reachable[g].toFixed(3),
       ];
     }));
   }

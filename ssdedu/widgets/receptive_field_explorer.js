@@ -150,6 +150,7 @@ function render({ model, el }) {
   const legend = element("div", { style: "max-width: 760px; font-size: 14px" }, LEGEND);
   root.append(...controls.labels, photo.label, layoutOf(main, lens, table), out, legend);
   main.canvas.tabIndex = 0;
+  main.canvas.setAttribute("role", "application");
   listen(main, windowOf, pick, step);
 
   let place = null; // [y, x] px that the reader chose: another layer shows the cell nearest to it
