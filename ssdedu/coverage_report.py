@@ -15,7 +15,7 @@ from ssdedu.coverage_verdict import verdict
 from ssdedu.datasets.voc_folder import FolderLike, find_sources
 from ssdedu.files import write_atomically
 from ssdedu.priors import Config
-from ssdedu.priors_fit import Fit, Fitted, check_threshold, fit
+from ssdedu.priors_fit import Fit, Fitted, check_threshold, fit_dataset
 from ssdedu.splits import read_folder
 
 __all__ = ["FILES", "fit_folders", "picture", "report", "source", "verdict"]
@@ -44,7 +44,7 @@ def fit_folders(
     pairs = [(folder, split or _training_split(folder)) for folder in folders]
     dataset = read_folder(pairs, None, skip_bad)
     title = " + ".join(f"{folder}{f' ({name})' if name else ''}" for folder, name in pairs)
-    found = fit(dataset, config, threshold, title)
+    found = fit_dataset(dataset, config, threshold, title)
     text, figure, out = report(found), picture(found.before, found.after), Path(out)
     write_atomically(out / FILES[0], f"{text}\n".encode())
     write_atomically(out / FILES[1], lambda file: figure.savefig(file, format="png", dpi=100))

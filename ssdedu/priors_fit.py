@@ -14,7 +14,7 @@ from ssdedu.priors import Config
 from ssdedu.priors_search import fit_score, suggest
 from ssdedu.sample import Dataset
 
-__all__ = ["Fit", "Fitted", "OfClass", "check_threshold", "fit"]
+__all__ = ["Fit", "Fitted", "OfClass", "check_threshold", "fit_dataset"]
 
 
 class Fitted(NamedTuple):
@@ -74,7 +74,7 @@ class Fit:
         return sorted(rows)
 
 
-def fit(dataset: Dataset, config: Config, threshold: float = 0.5, title: str = "the data") -> Fit:
+def fit_dataset(dataset: Dataset, config: Config, threshold: float = 0.5, title: str = "the data") -> Fit:
     """Measure the default boxes of a description on the objects of a data set and look for better ones.
 
     Raises ValueError where there is no object, and for a threshold outside 0 to 1.

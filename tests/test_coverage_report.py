@@ -43,7 +43,7 @@ def scattered(seed=0, images=25):
 
 @pytest.fixture(scope="module")
 def found():
-    return priors_fit.fit(scattered(), priors.SHAPES128, title="25 photos")
+    return priors_fit.fit_dataset(scattered(), priors.SHAPES128, title="25 photos")
 
 
 def as_run(text, variable="config"):
@@ -136,7 +136,7 @@ def test_all_presets_are_compared(found):
         row = rf"^{name}( \*)? .* {covered / len(boxes):.1%} +{mean:.3f}$"
         assert re.search(row, text, re.MULTILINE), name
     assert [f.config.name for f in found.presets] == list(priors.PRESETS)
-    other = priors_fit.fit(scattered(1, 5), CAMERA)
+    other = priors_fit.fit_dataset(scattered(1, 5), CAMERA)
     assert [f.config.name for f in other.presets] == [*priors.PRESETS, "CAMERA"]
     assert "CAMERA *" in report(other)
 
@@ -160,7 +160,7 @@ def test_where_nothing_is_better_the_description_stays(monkeypatch):
     """The search sees a part of the objects; what it finds may be worse on all of them."""
     worse = priors.SHAPES128.replace(maps=priors.SHAPES128.maps[:1])
     monkeypatch.setattr(priors_fit, "suggest", lambda boxes, config, threshold, ratio_3=False: worse)
-    found = priors_fit.fit(scattered(), priors.SHAPES128)
+    found = priors_fit.fit_dataset(scattered(), priors.SHAPES128)
     assert found.after is None
     assert as_run(source(found)) == priors.SHAPES128
     text = report(found)
@@ -171,7 +171,7 @@ def test_where_nothing_is_better_the_description_stays(monkeypatch):
 
 def test_everything_covered_is_said():
     square = [[0.2, 0.2, 0.2 + 24 / 128, 0.2 + 24 / 128]]
-    found = priors_fit.fit(Objects([square] * 3), priors.SHAPES128)
+    found = priors_fit.fit_dataset(Objects([square] * 3), priors.SHAPES128)
     text = report(found)
     assert "Every object is covered." in text
     assert "hardly needed, best for less than 1% of the objects: " in text
@@ -180,17 +180,17 @@ def test_everything_covered_is_said():
 
 def test_without_objects_there_is_nothing_to_fit():
     with pytest.raises(ValueError, match="here: no object in 2 images, so nothing to fit"):
-        priors_fit.fit(Objects([[], []]), CAMERA, title="here")
+        priors_fit.fit_dataset(Objects([[], []]), CAMERA, title="here")
     with pytest.raises(ValueError, match="1 degenerate boxes were skipped"):
-        priors_fit.fit(Objects([[[0.1, 0.1, 0.1, 0.2]]]), CAMERA)
+        priors_fit.fit_dataset(Objects([[[0.1, 0.1, 0.1, 0.2]]]), CAMERA)
     for threshold in (0, 1.2, math.nan):
         with pytest.raises(ValueError, match="threshold must be above 0"):
-            priors_fit.fit(Objects([[]]), CAMERA, threshold)
+            priors_fit.fit_dataset(Objects([[]]), CAMERA, threshold)
 
 
 def test_skipped_boxes_are_named_in_the_text():
     flat = [0.1, 0.1, 0.1, 0.2]
-    text = report(priors_fit.fit(Objects([[[0.2, 0.2, 0.5, 0.5]], [flat] * 7]), CAMERA))
+    text = report(priors_fit.fit_dataset(Objects([[[0.2, 0.2, 0.5, 0.5]], [flat] * 7]), CAMERA))
     assert "7 degenerate boxes were skipped: photo 1: object 0" in text
     assert "and 2 more" in text
 
