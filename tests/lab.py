@@ -97,12 +97,10 @@ def _answers(port):
         connection.close()
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    """The address of a JupyterLab that serves a copy of the notebooks."""
-    pytest.importorskip("jupyterlab")
-    folder, port = tmp_path_factory.mktemp("lab"), _free_port()
-    environment = _environment(folder)
+@contextlib.contextmanager
+def serving(folder):
+    """The address of a JupyterLab that serves a copy of the notebooks; all that is its own lies in folder."""
+    environment, port = _environment(folder), _free_port()
     news = Path(environment["JUPYTERLAB_SETTINGS_DIR"]) / _NEWS
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
@@ -122,19 +120,39 @@ def lab(tmp_path_factory):
             server.terminate()
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium; closed with the module, since its event loop is in the way of asyncio elsewhere."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright (pip install playwright)"
-    )
-    paths = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    if (path := next(paths, None)) is None:
-        pytest.skip("needs Chromium or Chrome in PATH")
-    with playwright.sync_playwright() as driver:
+def chromium_path():
+    """Chromium or Chrome in PATH, or None."""
+    paths = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    return next(filter(None, paths), None)
+
+
+@contextlib.contextmanager
+def browsing(path):
+    """A headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=_CHROMIUM_OPTIONS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """The address of a JupyterLab that serves a copy of the notebooks."""
+    pytest.importorskip("jupyterlab")
+    with serving(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium; closed with the module, since its event loop is in the way of asyncio elsewhere."""
+    pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+    if (path := chromium_path()) is None:
+        pytest.skip("needs Chromium or Chrome in PATH")
+    with browsing(path) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

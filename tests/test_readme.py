@@ -41,6 +41,29 @@ def test_the_number_of_objects_and_the_versions_are_those_measured():
     assert all(r["machine"]["threads"] == 2 for r in runs)
 
 
+@pytest.mark.parametrize("detector", ["SSD300_VOC", "SSD512_VOC"])
+def test_the_explorers_figures_are_those_measured(detector):
+    measured = results("explorers.json")
+    one, processor = measured["detectors"][detector], measured["machine"]["processor"]
+    rate = one["frames_a_second"]
+    cells = [
+        f"{detector}, {one['default_boxes']:,} default boxes",
+        f"{rate['median']:.0f}, {rate['lowest']:.0f}",
+    ]
+    cells += ["{median:.0f} ({p90:.0f})".format(**one[name]) for name in ("ms", "answer_ms")]
+    assert f"| {' | '.join(cells)} |" in README
+    assert f"{measured['drags']} drags along {measured['positions_a_drag']} places" in README
+    assert (measured["machine"]["cores"], "AMD EPYC" in processor) == (2, True)
+
+
+@pytest.mark.parametrize("detector", ["SSD300_VOC", "SSD512_VOC"])
+def test_the_explorer_was_as_fast_as_it_is_to_be(detector):
+    measured = results("explorers.json")
+    one, goals = measured["detectors"][detector], measured["goals"]
+    assert one["frames_a_second"]["median"] >= goals["frames_a_second"] == 30
+    assert one["answer_ms"]["p90"] <= goals["answer_ms"] == 150
+
+
 def test_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
