@@ -138,7 +138,7 @@ def test_matches_are_the_same_number_by_number(config, rule, tmp_path):
     check_matches(config, cases, 0.3, rule, tmp_path)
 
 
-@named([priors.SSD300_VOC, priors.SSD300_PAPER, priors.SSD512_COCO])
+@named([c for c in CONFIGS if c not in SMALL])
 def test_matches_of_full_detectors(config, tmp_path):
     cases = list(truths(np.random.default_rng(1)))
     check_matches(config, cases, 0.5, "ssd", tmp_path)

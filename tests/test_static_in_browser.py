@@ -69,8 +69,8 @@ class OnPage(Explorer):
 
 
 @pytest.fixture(scope="module")
-def lesson(tmp_path_factory):
-    """The page of notebook 02, which has been run for it."""
+def lesson(tmp_path_factory, chromium):
+    """The page of notebook 02, which has been run for it, where there is a browser to open it."""
     return pages.build([NOTEBOOK], tmp_path_factory.mktemp("site"))[0]
 
 
