@@ -79,7 +79,7 @@ def site(course, tmp_path_factory):
 def stored(tmp_path_factory):
     """Pages of the notebooks as they are committed, not run."""
     folder = tmp_path_factory.mktemp("stored")
-    pages.build(sorted((ROOT / "notebooks").glob("*.ipynb")), folder, run=False)
+    pages.build(sorted((ROOT / "notebooks").glob("*.ipynb")), folder, execute=False)
     return folder
 
 
@@ -249,9 +249,9 @@ def test_neighbours_are_the_pages_there_are(site):
 
 
 def test_a_later_page_is_linked_with_those_from_before(course, tmp_path):
-    pages.build([course / "01_first.ipynb"], tmp_path, run=False)
+    pages.build([course / "01_first.ipynb"], tmp_path, execute=False)
     assert "02_second.html" not in Read(tmp_path / "01_first.html").values("a", "href")
-    pages.build([course / "02_second.ipynb"], tmp_path, run=False)
+    pages.build([course / "02_second.ipynb"], tmp_path, execute=False)
     assert Read(tmp_path / "02_second.html").values("a", "href").count("01_first.html") == 2
     assert Read(tmp_path / "index.html").values("a", "href") == ["01_first.html", "02_second.html"]
     assert list(dead_links(tmp_path)) == []

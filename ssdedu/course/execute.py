@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-__all__ = ["execute", "main"]
+__all__ = ["execute", "main", "run"]
 
 _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -17,17 +18,24 @@ _KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 def execute(path: Path, timeout: int = 300) -> None:
     """Run a notebook in a fresh kernel and write it back with its outputs; an error in a cell is raised."""
     import nbformat
-    from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
-    resources = {"metadata": {"path": str(path.resolve().parent)}}
-    client = NotebookClient(
-        notebook, timeout=timeout, store_widget_state=False, record_timing=False, resources=resources
-    )
-    client.execute()
+    run(notebook, path.resolve().parent, timeout)
     notebook.metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
     nbformat.write(notebook, path)
+
+
+def run(notebook: Any, folder: Path, timeout: int, widget_state: bool = False) -> Any:
+    """The notebook with the outputs that a fresh kernel in the folder gives; an error in a cell is raised.
+
+    timeout: seconds of one cell; widget_state: keep the state of its widgets in the metadata.
+    """
+    from nbclient import NotebookClient
+
+    options: dict[str, Any] = {"timeout": timeout, "store_widget_state": widget_state, "record_timing": False}
+    resources = {"metadata": {"path": str(folder)}}
+    return NotebookClient(notebook, resources=resources, **options).execute()
 
 
 def main(paths: list[str]) -> int:

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import nbformat
 from latex2mathml.converter import convert
-from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from tqdm.auto import tqdm
 
+from ssdedu.course.execute import run
 from ssdedu.files import write_atomically
 from ssdedu.widgets.page import fragment
 
@@ -37,7 +37,7 @@ _STYLE = """
   color-scheme: light dark;
   --ink: #1f2328; --ground: #ffffff; --soft: #f5f6f8; --line: #cdd2d9; --dim: #57606a; --link: #0a58a8;
   --keyword: #8a2b86; --text: #0b6b46; --number: #9a4a00; --name: #0a58a8;
-  --jp-ui-font-color1: var(--ink); --jp-layout-color1: var(--ground); --jp-border-color2: var(--line);
+  --jp-ui-font-color1: var(--ink); --jp-layout-color1: var(--ground);
 }
 @media (prefers-color-scheme: dark) { :root {
   --ink: #dde1e6; --ground: #16181c; --soft: #22262c; --line: #454b54; --dim: #a3abb5; --link: #7ab8f5;
@@ -48,7 +48,7 @@ html { -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 0 1rem 3rem; max-width: 63rem; color: var(--ink); background: var(--ground);
   font: 1.0625rem/1.6 system-ui, sans-serif; }
 a { color: var(--link); text-underline-offset: .15em; }
-:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px; }
+:focus-visible { outline: 3px solid var(--link); outline-offset: 2px; }
 header { padding: .75rem 0; border-bottom: 1px solid var(--line); }
 header p { margin: 0; max-width: 44rem; }
 .note, header { color: var(--dim); font-size: .9375rem; }
@@ -160,11 +160,12 @@ def _address(url: str, pages: frozenset[str]) -> str:
     return page + hash_sign + anchor if page in pages else ""
 
 
-def build(paths: Sequence[Path], folder: Path, run: bool = True) -> list[Path]:
+def build(paths: Sequence[Path], folder: Path, execute: bool = True) -> list[Path]:
     """Make the pages of these notebooks in a folder, and the index of all notebooks beside them; returns the files.
 
-    run=False shows the outputs as they are stored, and names explorers instead of showing them. A link to a notebook
-    that has no page, from now or from before, becomes text. Raises what a cell raises, with the notebook's name.
+    execute=False shows the outputs as they are stored, and names explorers instead of showing them. A link to a
+    notebook that has no page, from now or from before, becomes text. Raises what a cell raises, with
+    the notebook's name.
     """
     beside = {p for path in paths for p in path.parent.glob("*.ipynb")}
     course = [_lesson(path) for path in sorted(beside, key=lambda p: p.name)]
@@ -173,7 +174,7 @@ def build(paths: Sequence[Path], folder: Path, run: bool = True) -> list[Path]:
     chosen, written = [k for k in course if k.path.stem in made], []
     for lesson in (bar := tqdm(chosen, desc="pages", unit="notebook")):
         bar.set_postfix_str(lesson.path.stem)
-        notebook = _executed(lesson.path) if run else _read(lesson.path)
+        notebook = _executed(lesson.path) if execute else _read(lesson.path)
         written.append(folder / lesson.address)
         write_atomically(written[-1], notebook_page(notebook, lesson, course, pages).encode())
     write_atomically(folder / "index.html", index_page(course, pages).encode())
@@ -207,13 +208,8 @@ def _read(path: Path) -> Any:
 
 def _executed(path: Path) -> Any:
     """The notebook as a fresh kernel in its folder leaves it, with the state of its widgets."""
-    notebook = _read(path)
-    resources = {"metadata": {"path": str(path.resolve().parent)}}
-    client = NotebookClient(
-        notebook, timeout=_SECONDS_PER_CELL, store_widget_state=True, record_timing=False, resources=resources
-    )
     try:
-        return client.execute()
+        return run(_read(path), path.resolve().parent, _SECONDS_PER_CELL, widget_state=True)
     except CellExecutionError as error:
         error.add_note(f"in {path}")
         raise
@@ -290,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing or not paths:
         parser.error(f"no such notebook: {', '.join(missing) or _COURSE / '*.ipynb'}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    print(f"open {build(paths, options.out, run=not options.no_execute)[-1]}")
+    print(f"open {build(paths, options.out, execute=not options.no_execute)[-1]}")
     return 0
 
 

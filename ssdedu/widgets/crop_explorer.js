@@ -1,5 +1,5 @@
 import {
-  COLORS, DASHES, canvasOf, element, follow, inkOf, loadImage, onDrag, outline, plate, redrawOnChange, rootOf,
+  COLORS, DASHES, canvasOf, element, follow, inkOf, loadImage, onDrag, outline, redrawOnChange, rootOf,
   select, send, slider,
 } from "./base.js";
 import { chartOf } from "./chart.js";

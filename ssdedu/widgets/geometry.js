@@ -12,7 +12,3 @@ export function iou(a, b) {
   const inter = width * height;
   return inter / Math.max(TINY, area(a) + area(b) - inter);
 }
-
-export function cxcywhToXyxy([cx, cy, w, h]) {
-  return [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2];
-}

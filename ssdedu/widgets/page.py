@@ -27,7 +27,7 @@ _PAGE = """<!doctype html>
 <title>{title}</title><style>
 :root {{ color-scheme: light dark; }}
 @media (prefers-color-scheme: dark) {{
-  :root {{ --jp-ui-font-color1: #eee; --jp-layout-color1: #121212; --jp-border-color2: #777; }}
+  :root {{ --jp-ui-font-color1: #eee; --jp-layout-color1: #121212; }}
 }}
 </style></head>
 <body>
