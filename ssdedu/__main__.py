@@ -174,11 +174,14 @@ def _train(commands: argparse._SubParsersAction) -> None:
         help=f"{_FOLDER}; several, as VOC2007 VOC2012, are one data set",
     )
     _data_options(p)
-    p.add_argument("--detector", default="small", help="shapes, small, ssd300, ssd512 or ssd300-bn")
+    p.add_argument("--detector", default="small", help="shapes, small, mobilenet, ssd300, ssd512 or ssd300-bn")
     p.add_argument(
         "--priors",
         metavar="FILE",
         help="priors.json of `ssdedu priors DETECTOR --fit`: other default boxes for it",
+    )
+    p.add_argument(
+        "--base-weights", metavar="FILE", help="weights of a classifier from which the base network starts"
     )
     p.add_argument(
         "--size", type=_size, help="input of the network in pixels, 300 or 500x300; default: the detector's"
@@ -211,6 +214,7 @@ def _run_train(options: argparse.Namespace) -> None:
         options.out,
         detector=options.detector,
         description=options.priors,
+        base_weights=options.base_weights,
         size_px=options.size,
         splits=(options.split, options.test_split),
         device=options.device,

@@ -58,7 +58,7 @@ def effective_extent(layers: Sequence[Layer], share: float = 0.95) -> int:
 
 
 def map_fields(config: Config, base: str) -> list[MapField]:
-    """The field of each map of a description on a base of `model.BASES`; maps as in `model.SSD`.
+    """The field of each map of a description on a base of `bases.BASES`; maps as in `model.SSD`.
 
     Raises ValueError, from `receptive_field.layers_of`, for a base whose geometry is not known.
     """
@@ -70,14 +70,14 @@ def _chains(base: str, extras: Sequence[Extra]) -> list[tuple[Layer, ...]]:
     """The layers from the image to each map: the base's tapped ones, then one behind each extra block."""
     import torch
 
-    from ssdedu import model
+    from ssdedu import bases
 
     with torch.device("meta"):
-        network = model.BASES[base]()
+        network = bases.BASES[base]()
     layers: tuple[Layer, ...] = ()
     chains = []
     for name, child in network.named_children():
-        layers += rf.layers_of([child], ignore=(model.L2Norm,))
+        layers += rf.layers_of([child], ignore=(bases.L2Norm,))
         if name in _TAPPED.get(base, (name,)):
             chains.append(layers)
     for extra in extras:

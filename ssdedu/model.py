@@ -9,24 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssdedu import priors
+from ssdedu.bases import BASES, VGG16, Base, L2Norm, conv_layers, initialize
 from ssdedu.priors import Config, Extra, FeatureMap
 
 __all__ = [
     "BASES",
     "SSD",
     "VGG16",
-    "Base",
     "L2Norm",
-    "SmallBase",
     "fit_config",
     "map_sizes",
     "parameter_groups",
@@ -35,140 +32,20 @@ __all__ = [
 ]
 
 
-class L2Norm(nn.Module):
-    """Scales each location's channel vector (B, D, H, W) to length 1, times a learned factor per channel.
-
-    Sec. 3.1 after ParseNet: conv4_3's activations are larger than the later maps'; the factor starts at 20.
-    """
-
-    def __init__(self, channels: int, scale: float = 20.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.full((channels,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, D, H, W) to the same shape."""
-        return F.normalize(x, dim=1) * self.weight[:, None, None]
+def _extra(inputs: int, extra: Extra, norm: bool, separable: bool) -> nn.Sequential:
+    first = conv_layers(inputs, extra.mid, 1, norm=norm)
+    if separable:
+        return nn.Sequential(*first, *_narrowing(extra))
+    shape = {"kernel": extra.kernel, "stride": extra.stride, "padding": extra.padding}
+    return nn.Sequential(*first, *conv_layers(extra.mid, extra.out, norm=norm, **shape))
 
 
-def _conv(
-    inputs: int,
-    outputs: int,
-    kernel: int = 3,
-    *,
-    norm: bool = False,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-) -> list[nn.Module]:
-    """Convolution, batch normalisation where asked for, ReLU."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=not norm)
-    return [conv, *([nn.BatchNorm2d(outputs)] if norm else []), nn.ReLU(inplace=True)]
-
-
-def _vgg_block(inputs: int, outputs: int, convs: int, norm: bool) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for i in range(convs):
-        layers += _conv(outputs if i else inputs, outputs, padding=1, norm=norm)
-    return layers
-
-
-class Base(nn.Module):
-    """What a base is: a module from normalised images (B, 3, H, W) to a list of maps of depths `channels`."""
-
-    channels: tuple[int, ...]
-
-
-class VGG16(Base):
-    """VGG16 up to fc7 as a base: images (B, 3, H, W) to the tapped maps, conv4_3 (L2-normalised) and fc7.
-
-    atrous=True is the paper's: pool5 3x3 stride 1, fc6 3x3 with dilation 6 and 1,024 outputs, fc7 1x1. False
-    keeps the full VGG16 (pool5 2x2 stride 2, fc6 7x7 with 4,096 outputs) and taps conv5_3 as well (Sec. 3.2,
-    "Atrous is faster"). batch_norm: after every convolution, for training from scratch. No dropout, as in the
-    original SSD.
-    """
-
-    def __init__(self, atrous: bool = True, batch_norm: bool = False) -> None:
-        super().__init__()
-        norm = batch_norm
-        halve = lambda ceil=False: nn.MaxPool2d(2, 2, ceil_mode=ceil)  # noqa: E731
-        self.to_conv4_3 = nn.Sequential(
-            *_vgg_block(3, 64, 2, norm),
-            halve(),
-            *_vgg_block(64, 128, 2, norm),
-            halve(),
-            *_vgg_block(128, 256, 3, norm),
-            halve(ceil=True),
-            *_vgg_block(256, 512, 3, norm),
-        )
-        self.l2_norm = L2Norm(512)
-        self.to_conv5_3 = nn.Sequential(halve(), *_vgg_block(512, 512, 3, norm))
-        width = 1024 if atrous else 4096
-        fc6 = {"kernel": 3, "padding": 6, "dilation": 6} if atrous else {"kernel": 7, "padding": 3}
-        pool5 = nn.MaxPool2d(3, 1, padding=1) if atrous else halve(ceil=True)
-        self.to_fc7 = nn.Sequential(
-            pool5, *_conv(512, width, norm=norm, **fc6), *_conv(width, width, 1, norm=norm)
-        )
-        self.taps_conv5_3 = not atrous
-        self.channels = (512, width) if atrous else (512, 512, width)
-        _initialize(self, nn.init.kaiming_normal_)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W), normalised, to a list of maps (B, D, H', W')."""
-        conv4_3 = self.to_conv4_3(x)
-        conv5_3 = self.to_conv5_3(conv4_3)
-        middle = [conv5_3] if self.taps_conv5_3 else []
-        return [self.l2_norm(conv4_3), *middle, self.to_fc7(conv5_3)]
-
-
-class SmallBase(Base):
-    """A base for a laptop: four blocks of convolution and batch normalisation, tapped at strides 8 and 16."""
-
-    def __init__(self, widths: Sequence[int] = (16, 48, 96, 128)) -> None:
-        super().__init__()
-        a, b, c, d = widths
-        conv = partial(_conv, norm=True, padding=1)
-        self.to_stride8 = nn.Sequential(
-            *conv(3, a, stride=2),
-            *conv(a, b, stride=2),
-            *conv(b, b),
-            *conv(b, b),
-            *conv(b, c, stride=2),
-            *conv(c, c),
-        )
-        self.to_stride16 = nn.Sequential(*conv(c, d, stride=2), *conv(d, d))
-        self.channels = (c, d)
-        _initialize(self, nn.init.kaiming_normal_)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Images (B, 3, H, W), normalised, to two maps (B, D, H', W')."""
-        stride8 = self.to_stride8(x)
-        return [stride8, self.to_stride16(stride8)]
-
-
-BASES: dict[str, Callable[[], Base]] = {
-    "vgg16": VGG16,
-    "vgg16_bn": lambda: VGG16(batch_norm=True),
-    "vgg16_full": lambda: VGG16(atrous=False),
-    "small": SmallBase,
-}
-"""The bases by name, each a function without arguments that makes one."""
-
-_MEAN_STD = {"small": ((127.5,) * 3, (64.0,) * 3)}
-_VGG_MEAN_STD = ((123.0, 117.0, 104.0), (1.0,) * 3)
-
-
-def _initialize(module: nn.Module, weight_init: Callable[[Tensor], Tensor]) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            weight_init(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def _extra(inputs: int, extra: Extra, norm: bool) -> nn.Sequential:
-    first = _conv(inputs, extra.mid, 1, norm=norm)
-    second = _conv(extra.mid, extra.out, extra.kernel, norm=norm, stride=extra.stride, padding=extra.padding)
-    return nn.Sequential(*first, *second)
+def _narrowing(extra: Extra) -> list[nn.Module]:
+    """The second half of an extra block in depthwise separable form."""
+    shape = extra.kernel, extra.stride, extra.padding
+    depthwise = nn.Conv2d(extra.mid, extra.mid, *shape, groups=extra.mid, bias=False)
+    normalized = [depthwise, nn.BatchNorm2d(extra.mid), nn.ReLU(inplace=True)]
+    return [*normalized, *conv_layers(extra.mid, extra.out, 1, norm=True)]
 
 
 class SSD(nn.Module):
@@ -189,16 +66,15 @@ class SSD(nn.Module):
         _check_maps(config, base)
         self.config, self.num_classes, self.base_name = config, num_classes, base
         self.base = BASES[base]()
-        norm = any(isinstance(m, nn.BatchNorm2d) for m in self.base.modules())
-        self.extras, channels = _build_extras(config, self.base.channels, norm)
+        self.extras, channels = _build_extras(config, self.base)
         per_cell = [m.boxes_per_cell for m in config.maps]
         self.first_map = len(channels) - len(per_cell)
         channels = channels[self.first_map :]
-        self.offset_heads = _heads(channels, [k * 4 for k in per_cell])
-        self.class_heads = _heads(channels, [k * num_classes for k in per_cell])
-        mean, std = _MEAN_STD.get(base, _VGG_MEAN_STD)
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        separable = self.base.separable
+        self.offset_heads = _heads(channels, [k * 4 for k in per_cell], separable)
+        self.class_heads = _heads(channels, [k * num_classes for k in per_cell], separable)
+        self.register_buffer("mean", torch.tensor(self.base.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(self.base.std)[:, None, None])
         self.register_buffer("priors_cxcywh", priors.default_boxes(config), persistent=False)
 
     def _check_size(self, images: Tensor) -> None:
@@ -245,23 +121,31 @@ def _check_arguments(num_classes: int, base: str) -> None:
         raise ValueError(f"num_classes counts the background too, so it is 2 or more, got {num_classes}")
 
 
-def _build_extras(config: Config, channels: Sequence[int], norm: bool) -> tuple[nn.ModuleList, list[int]]:
+def _build_extras(config: Config, base: Base) -> tuple[nn.ModuleList, list[int]]:
     """The extra blocks and the depth of every map, base maps first."""
-    blocks, depths = nn.ModuleList(), list(channels)
+    blocks, depths, norm = nn.ModuleList(), list(base.channels), base.normalizes_batches
     for m in config.maps:
         if m.extra is not None:
-            blocks.append(_extra(depths[-1], m.extra, norm))
+            blocks.append(_extra(depths[-1], m.extra, norm, base.separable))
             depths.append(m.extra.out)
     if len(depths) < len(config.maps):
         given = f"base and extra blocks give {len(depths)}"
         raise ValueError(f"{config.name}: {len(config.maps)} maps, but {given}")
-    _initialize(blocks, nn.init.kaiming_normal_ if norm else nn.init.xavier_uniform_)
+    initialize(blocks, nn.init.kaiming_normal_ if norm else nn.init.xavier_uniform_)
     return blocks, depths
 
 
-def _heads(channels: Sequence[int], outputs: Sequence[int]) -> nn.ModuleList:
-    heads = nn.ModuleList(nn.Conv2d(c, o, 3, padding=1) for c, o in zip(channels, outputs, strict=True))
-    _initialize(heads, nn.init.xavier_uniform_)
+def _head(inputs: int, outputs: int, separable: bool) -> nn.Module:
+    if not separable:
+        return nn.Conv2d(inputs, outputs, 3, padding=1)
+    depthwise = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+    last = nn.Conv2d(inputs, outputs, 1)
+    return nn.Sequential(depthwise, nn.BatchNorm2d(inputs), nn.ReLU(inplace=True), last)
+
+
+def _heads(channels: Sequence[int], outputs: Sequence[int], separable: bool) -> nn.ModuleList:
+    heads = nn.ModuleList(_head(c, o, separable) for c, o in zip(channels, outputs, strict=True))
+    initialize(heads, nn.init.xavier_uniform_)
     return heads
 
 
@@ -277,7 +161,8 @@ def map_sizes(config: Config, base: str, width_px: int, height_px: int) -> list[
     """
     with torch.device("meta"), torch.no_grad():
         network = BASES[base]().eval()
-        extras, channels = _build_extras(config, network.channels, norm=False)
+        extras, channels = _build_extras(config, network)
+        extras.eval()
         try:
             maps = network(torch.empty(1, 3, height_px, width_px))
             for extra in extras:
@@ -319,7 +204,7 @@ def parameter_groups(
     model: nn.Module, lr: float, weight_decay: float, bias_factor: float = 2.0
 ) -> list[dict[str, Any]]:
     """Optimizer groups: weights with decay; biases at bias_factor times the rate and without decay (Caffe's
-    lr_mult 2, decay_mult 0); batch normalisation's factors without decay.
+    lr_mult 2, decay_mult 0); batch normalisation's factors without decay; frozen parameters are left out.
     """
     layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     norms = {id(p) for m in layers for p in m.parameters(recurse=False)}
@@ -327,6 +212,8 @@ def parameter_groups(
     scales: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_norm = id(parameter) in norms
         group = scales if is_norm else biases if name.endswith("bias") else weights
         group.append(parameter)

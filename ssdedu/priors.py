@@ -29,6 +29,7 @@ __all__ = [
     "SHAPES128_ONE_MAP",
     "SSD300_COCO",
     "SSD300_FULL_VGG",
+    "SSD300_MOBILENET",
     "SSD300_PAPER",
     "SSD300_VOC",
     "SSD512_COCO",
@@ -351,12 +352,21 @@ def _ssd300_full_vgg() -> Config:
     return _square("SSD300_FULL_VGG", 300, _CELLS300, sizes, _RATIOS300, _STEPS300, extras, names)
 
 
+def _ssd300_mobilenet() -> Config:
+    """SSD300_VOC's default boxes on MobileNetV1: its strides 8, 16 and 32, then three extra blocks."""
+    names = ("conv5", "conv11", "conv12", "extra1", "extra2", "extra3")
+    sizes = percent_sizes(300, 6, 10, 20, 90)
+    extras = (None, None, None, Extra(256, 512), Extra(128, 256, 3, 1, 0), Extra(128, 256, 3, 1, 0))
+    return _square("SSD300_MOBILENET", 300, _CELLS300, sizes, _RATIOS300, _STEPS300, extras, names)
+
+
 SSD300_VOC = _ssd300("SSD300_VOC", 10, 20)
 SSD300_COCO = _ssd300("SSD300_COCO", 7, 15)
 SSD512_VOC = _ssd512("SSD512_VOC", 7, 15)
 SSD512_COCO = _ssd512("SSD512_COCO", 4, 10)
 SSD300_PAPER = _ssd300_paper()
 SSD300_FULL_VGG = _ssd300_full_vgg()
+SSD300_MOBILENET = _ssd300_mobilenet()
 SHAPES128 = _square(
     "SHAPES128",
     128,
@@ -378,6 +388,7 @@ PRESETS = {
         SSD512_COCO,
         SSD300_PAPER,
         SSD300_FULL_VGG,
+        SSD300_MOBILENET,
         SHAPES128,
         SHAPES128_ONE_MAP,
         SHAPES128_COARSE_MAP,

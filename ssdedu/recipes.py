@@ -75,6 +75,9 @@ SMALL = Settings(
     save_every=500,
 )
 SCRATCH = replace(SMALL, iterations=40_000, lr=1e-3, warmup=1000, clip_norm=10.0, save_every=1000)
+MOBILENET = replace(
+    SMALL, iterations=5000, lr=1e-3, warmup=300, clip_norm=10.0, save_every=250, frozen_layers=21
+)
 RECIPES = {
     "shapes": Recipe(
         priors.SHAPES128, "small", SMALL, "the small net at 128 x 128, as the demo trains it", 2.0, 0.0
@@ -84,6 +87,13 @@ RECIPES = {
         "small",
         replace(SMALL, iterations=1500, save_every=500),
         "the small net at 192 x 192, minutes on a laptop's CPU",
+        2.0,
+    ),
+    "mobilenet": Recipe(
+        priors.SSD300_MOBILENET,
+        "mobilenet",
+        MOBILENET,
+        "SSD300's default boxes on MobileNetV1, two hours on a laptop's CPU from ImageNet weights",
         2.0,
     ),
     "ssd300": Recipe(

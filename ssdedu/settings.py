@@ -25,7 +25,8 @@ class Settings:
     never decay); schedule: "steps" divides the rate by ten at each milestone, "cosine" lets it fall to zero;
     warmup: iterations of linear rise first. clip_norm: largest gradient norm, None for no limit. threshold and
     rule of the matching, alpha, ratio and min_negatives of the loss. bfloat16: None takes it where the processor
-    has units for it. workers: processes that load and augment. log_every, save_every: iterations. seed names the
+    has units for it. frozen_layers: how many of the base's first layers keep the weights they came with
+    (`bases.Base.freeze`). workers: processes that load and augment. log_every, save_every: iterations. seed names the
     order of the images, their augmentation and the initial weights.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     ratio: float = 3.0
     min_negatives: int = 0
     bfloat16: bool | None = None
+    frozen_layers: int = 0
     workers: int = 0
     log_every: int = 10
     save_every: int = 1000
@@ -83,7 +85,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("lr", "bias_factor"), "above 0 and finite", lambda v: 0 < v < math.inf),
     (("momentum",), "at least 0 and below 1", lambda v: 0 <= v < 1),
     (("weight_decay", "alpha", "ratio"), "at least 0 and finite", lambda v: 0 <= v < math.inf),
-    (("warmup", "min_negatives", "workers", "seed"), "0 or more", lambda v: v >= 0),
+    (("warmup", "min_negatives", "frozen_layers", "workers", "seed"), "0 or more", lambda v: v >= 0),
     (("clip_norm",), "above 0, or None for no limit", lambda v: v is None or v > 0),
     (("threshold",), "above 0 and at most 1", lambda v: 0 < v <= 1),
     (("optimizer",), *_one_of(Optimizer)),

@@ -98,6 +98,7 @@ class _Run:
     ) -> None:
         self.model, self.classes, self.settings, self.folder = model, classes, settings, folder
         self.data, self.loss = data, loss
+        model.base.freeze(settings.frozen_layers)
         self.optimizer = _optimizer(model, settings)
         self.step = 0
         self.saved_step: int | None = None

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ssdedu import checkpoints, plots
+from ssdedu.base_weights import load_base
 from ssdedu.comp3 import write_comp3
 from ssdedu.datasets.cached import Cached
 from ssdedu.datasets.voc_image import ImageError, read_header, read_image
@@ -62,6 +63,7 @@ def train_on_folder(
     *,
     detector: str = "small",
     description: str | Path | None = None,
+    base_weights: str | Path | None = None,
     size_px: tuple[int, int] | None = None,
     splits: tuple[str | None, str | None] = (None, None),
     device: str = "auto",
@@ -73,8 +75,8 @@ def train_on_folder(
 
     folder: one or several, such as VOC2007 and VOC2012; their splits as in `splits.open_splits`. `out` receives
     last.pt, log.jsonl, metrics.json and the figures. description: a JSON file with other default boxes for the
-    detector. changes: fields of `train.Settings`. Raises ValueError for the reader's mistakes,
-    TrainingError where training cannot go on.
+    detector. base_weights: a file of `base_weights.load_base` from which the base starts. changes: fields of
+    `train.Settings`. Raises ValueError for the reader's mistakes, TrainingError where training cannot go on.
     """
     out, chosen = Path(out), recipe(detector)
     if description is not None:
@@ -88,7 +90,9 @@ def train_on_folder(
     training, test = opened.training, opened.test
     print(f"{len(training)} images to train on, {len(test)} held out; classes: {', '.join(training.classes)}")
     model = chosen.model(len(training.classes) + 1, settings.seed).to(place)
-    if chosen.from_random_vgg and not resume:
+    if base_weights is not None and not resume:
+        load_base(model.base, base_weights)
+    elif chosen.from_random_vgg and not resume:
         print(_RANDOM_VGG)
     cached = Cached(training, workers=settings.workers)
     train(model, cached, chosen.augmentation(), settings, out, resume=resume, data=opened.record())

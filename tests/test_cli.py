@@ -158,7 +158,7 @@ def test_priors_fit_needs_objects(tmp_path, capsys):
     (["detect", "nothing.jpg", "--checkpoint", "none.pt"], "none.pt: no such checkpoint"),
     (["evaluate", "none.pt", "nowhere"], "none.pt: no such checkpoint"),
     (["train", "nowhere", "--out", "run"], "nowhere"),
-    (["train", "nowhere", "--detector", "yolo"], "known: shapes, small, ssd300"),
+    (["train", "nowhere", "--detector", "yolo"], "known: shapes, small, mobilenet, ssd300"),
     (["train", "nowhere", "--device", "abacus"], "--device abacus"),
     (["evaluate", "none.pt", "nowhere", "--device", "abacus"], "--device abacus"),
     (["detect", "nothing.jpg", "--checkpoint", "none.pt", "--device", "abacus"], "--device abacus"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from ssdedu import model, priors
+from ssdedu import bases, priors
 from ssdedu import receptive_field as rf
 from ssdedu.map_fields import map_fields, middle_px
 
@@ -24,7 +24,7 @@ def test_fields_of_the_papers_detectors_are_those_of_the_layers_by_name(config):
 
 def test_the_small_net_measured_by_gradient():
     fields = map_fields(priors.SHAPES128, "small")
-    base = model.SmallBase()
+    base = bases.SmallBase()
     networks = [base.to_stride8, nn.Sequential(base.to_stride8, base.to_stride16)]
     for field, network, cell in zip(fields, networks, (8, 4), strict=False):
         first, last = rf.measured(network, (3, 128, 128), (cell, cell)).rows

@@ -90,6 +90,8 @@ def test_the_table_of_modules_has_every_module_of_the_design():
         "files",
         "sample",
         "precision",
+        "base_weights",
+        "bases",
         "settings",
         "demo",
         "plots",
