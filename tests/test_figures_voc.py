@@ -55,3 +55,17 @@ def test_score_bars_are_as_long_as_the_values_and_the_first_stands_out():
     assert [t.get_text() for t in ax.texts] == ["90", "69", "0"]
     colors = [p.get_facecolor() for p in ax.patches]
     assert colors[0] != colors[1] == colors[2]
+
+
+def test_a_measured_run_shows_both_parts_of_the_loss_and_every_class_best_first():
+    log = [{"step": s, "confidence": 3.0 / s, "localization": 1.0 / s} for s in (1, 2, 3)]
+    ap = {"bird": 0.25, "cat": 0.75, "bottle": 0.125}
+    fig = figures.measured_run({"log": log, "ap": ap, "mean_ap": 0.375})
+    _check_readable(fig)
+    left, right = fig.axes
+    assert [line.get_ydata() for line in left.lines] == [[3.0, 1.5, 1.0], [1.0, 0.5, 1 / 3]]
+    assert [t.get_text() for t in left.get_legend().get_texts()] == ["confidence", "localization"]
+    assert [t.get_text() for t in right.get_yticklabels()] == ["cat", "bird", "bottle"]
+    assert [bar.get_width() for bar in right.patches] == [75, 25, 12.5]
+    assert right.lines[0].get_xdata() == [37.5, 37.5]
+    assert right.get_legend().get_texts()[0].get_text() == "mean 37.5"

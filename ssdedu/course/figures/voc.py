@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Speed", "found_in", "score_bars", "speed_accuracy"]
+__all__ = ["Speed", "found_in", "measured_run", "score_bars", "speed_accuracy"]
 
 
 class Speed(NamedTuple):
@@ -101,3 +101,39 @@ def score_bars(values: Mapping[str, float]) -> Figure:
         ax.set(xlabel="mAP (%)", xlim=(0, 108))
         ax.tick_params(axis="y", length=0)
     return fig
+
+
+def measured_run(result: Mapping[str, Any]) -> Figure:
+    """Left the loss of a run over its steps, in its two parts; right the AP of each class, highest on top.
+
+    result: what `benchmarks/voc_run.py` writes, with `log`, `ap` and `mean_ap`.
+    """
+    import matplotlib.pyplot as plt
+
+    with style():
+        fig, (left, right) = plt.subplots(
+            1, 2, figsize=(9, 5.6), width_ratios=(1, 1.15), layout="constrained"
+        )
+        _loss_parts(left, result["log"])
+        _class_bars(right, result["ap"], result["mean_ap"])
+    return fig
+
+
+def _loss_parts(ax: Axes, log: Sequence[Mapping[str, float]]) -> None:
+    steps = [record["step"] for record in log]
+    for part, color, dash in (("confidence", COLORS[0], "-"), ("localization", COLORS[1], "--")):
+        ax.plot(steps, [record[part] for record in log], dash, color=color, linewidth=2, label=part)
+    ax.set(xlabel="step", ylabel="loss per matched default box", ylim=(0, None))
+    ax.legend()
+
+
+def _class_bars(ax: Axes, ap: Mapping[str, float], mean_ap: float) -> None:
+    names = sorted(ap, key=lambda name: -ap[name])
+    values = [100 * ap[name] for name in names]
+    bars = ax.barh(range(len(names)), values, color=COLORS[0], height=0.7)
+    ax.bar_label(bars, [f"{value:.0f}" for value in values], padding=3, fontsize=12)
+    ax.axvline(100 * mean_ap, color=COLORS[1], linestyle="--", linewidth=2, label=f"mean {100 * mean_ap:.1f}")
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.set(xlabel="AP (%)", xlim=(0, 105))
+    ax.legend(loc="lower right")
