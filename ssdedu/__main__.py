@@ -1,9 +1,11 @@
-"""The command line: ssdedu demo / train / evaluate / detect / priors / check-data / solution."""
+"""The command line: ssdedu demo / train / evaluate / detect / priors / check-data / download / export / solution."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except (ValueError, OSError, RuntimeError) as error:
+        number = _process_number()
+        time.sleep(3 if number else 0)  # what the first process says ends all; mostly it is the same
         if options.traceback:
             raise
-        print(f"ssdedu: {_message(error)}", file=sys.stderr)
+        print(f"ssdedu: {f'process {number}: ' if number else ''}{_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nssdedu: interrupted{options.interrupted(options)}", file=sys.stderr)
+        if not _process_number():
+            print(f"\nssdedu: interrupted{options.interrupted(options)}", file=sys.stderr)
         return 130
+
+
+def _process_number() -> int:
+    """This process's number among those that torchrun started, 0 for one alone."""
+    return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
 def _message(error: BaseException) -> str:
@@ -44,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ssdedu {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_demo, _train, _evaluate, _detect, _priors, _check_data, _solution):
+    for add in (_demo, _train, _evaluate, _detect, _priors, _check_data, _download, _export, _solution):
         add(commands)
     return parser
 
@@ -166,6 +176,7 @@ _FOLDER = "VOC-layout folder: Annotations/, JPEGImages/, ImageSets/Main/ where t
 
 def _train(commands: argparse._SubParsersAction) -> None:
     p = _command(commands, "train", _run_train, "train a detector on VOC-layout folders and report its mAP")
+    p.epilog = "On several GPUs: torchrun --nproc-per-node GPUS -m ssdedu train FOLDER ..."
     p.set_defaults(interrupted=_train_interrupted)
     p.add_argument(
         "folder",
@@ -174,7 +185,9 @@ def _train(commands: argparse._SubParsersAction) -> None:
         help=f"{_FOLDER}; several, as VOC2007 VOC2012, are one data set",
     )
     _data_options(p)
-    p.add_argument("--detector", default="small", help="shapes, small, mobilenet, ssd300, ssd512 or ssd300-bn")
+    p.add_argument(
+        "--detector", default="small", help="shapes, small, mobilenet, ssd300, ssd512 or ssd300-bn"
+    )
     p.add_argument(
         "--priors",
         metavar="FILE",
@@ -195,41 +208,51 @@ def _train(commands: argparse._SubParsersAction) -> None:
     )
     p.add_argument("--out", default="runs/train", help="folder for checkpoint, log and metrics")
     p.add_argument("--steps", type=_positive, help="training steps; default: the detector's recipe")
-    p.add_argument("--batch-size", type=_positive, help="images a step")
+    p.add_argument("--batch-size", type=_positive, help="images a step, of all processes together")
     p.add_argument("--lr", type=float, help="learning rate")
     p.add_argument("--warmup", type=_not_negative, help="steps in which the rate rises")
     p.add_argument("--clip-norm", type=float, help="largest norm of the gradient")
     p.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="of the network's forward pass; auto takes what the processor is fast in",
+    )
+    p.add_argument(
+        "--compile", action="store_true", default=None, help="torch.compile: minutes first, faster then"
+    )
+    p.add_argument(
         "--workers", type=_not_negative, help="processes that load and augment; default: all cores but two"
+    )
+    p.add_argument(
+        "--cache-mb", type=_not_negative, default=1000, help="megabytes for decoded images on each machine"
     )
     p.add_argument("--seed", type=_not_negative, help="names order, augmentation and initial weights")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 
 
 def _run_train(options: argparse.Namespace) -> None:
+    from ssdedu.distributed import process_group
     from ssdedu.workshop import train_on_folder
 
-    evaluation = train_on_folder(
-        options.folder,
-        options.out,
-        detector=options.detector,
-        description=options.priors,
-        base_weights=options.base_weights,
-        size_px=options.size,
-        splits=(options.split, options.test_split),
-        device=options.device,
-        skip_bad=options.skip_bad,
-        resume=options.resume,
-        changes={
-            "iterations": options.steps,
-            **{
-                k: getattr(options, k) for k in ("batch_size", "lr", "warmup", "clip_norm", "workers", "seed")
-            },
-        },
-    )
-    _print_evaluation(evaluation)
-    last = Path(options.out) / "last.pt"
-    print(f"detector: {last}; next: ssdedu detect PICTURE --checkpoint {last}")
+    fields = ("batch_size", "lr", "warmup", "clip_norm", "precision", "compile", "workers", "seed")
+    with process_group():
+        evaluation = train_on_folder(
+            options.folder,
+            options.out,
+            detector=options.detector,
+            description=options.priors,
+            base_weights=options.base_weights,
+            size_px=options.size,
+            splits=(options.split, options.test_split),
+            device=options.device,
+            skip_bad=options.skip_bad,
+            resume=options.resume,
+            cache_mb=options.cache_mb,
+            changes={"iterations": options.steps, **{name: getattr(options, name) for name in fields}},
+        )
+        _print_evaluation(evaluation)
+        last = Path(options.out) / "last.pt"
+        print(f"detector: {last}; next: ssdedu detect PICTURE --checkpoint {last}")
 
 
 def _train_interrupted(options: argparse.Namespace) -> str:
@@ -247,7 +270,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
 
 def _evaluate(commands: argparse._SubParsersAction) -> None:
     p = _command(commands, "evaluate", _run_evaluate, "measure a trained detector on a VOC-layout folder")
-    p.add_argument("checkpoint", help="last.pt of a training run")
+    p.add_argument("checkpoint", help="last.pt of a training run, or other people's SSD300 as .pth")
     p.add_argument("folder", metavar="FOLDER", help=_FOLDER)
     _data_options(p)
     p.add_argument(
@@ -263,29 +286,30 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_evaluate(options: argparse.Namespace) -> None:
+    from ssdedu.distributed import process_group
     from ssdedu.workshop import evaluate_on_folder
 
-    evaluation = evaluate_on_folder(
-        options.checkpoint,
-        options.folder,
-        options.split,
-        options.metric,
-        skip_bad=options.skip_bad,
-        comp3=options.comp3,
-        report=options.json,
-        device=options.device,
-    )
-    _print_evaluation(evaluation)
-
-
-_DEMO_DETECTOR = "runs/demo/last.pt"
+    with process_group():
+        evaluation = evaluate_on_folder(
+            options.checkpoint,
+            options.folder,
+            options.split,
+            options.metric,
+            skip_bad=options.skip_bad,
+            comp3=options.comp3,
+            report=options.json,
+            device=options.device,
+        )
+        _print_evaluation(evaluation)
 
 
 def _detect(commands: argparse._SubParsersAction) -> None:
     p = _command(commands, "detect", _run_detect, "look for objects in pictures; writes pictures and JSON")
     p.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
     p.add_argument(
-        "--checkpoint", default=_DEMO_DETECTOR, help="detector; `ssdedu demo` makes the default one"
+        "--checkpoint",
+        metavar="FILE",
+        help="file with a detector, such as last.pt; default: the one that ships, for VOC's 20 classes",
     )
     _device_option(p)
     p.add_argument("--out", default="runs/detect", help="folder for the results")
@@ -293,11 +317,11 @@ def _detect(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_detect(options: argparse.Namespace) -> None:
+    from ssdedu import shipped, weights
     from ssdedu.workshop import detect_in_files
 
-    if options.checkpoint == _DEMO_DETECTOR and not Path(_DEMO_DETECTOR).is_file():
-        raise ValueError(f"{_DEMO_DETECTOR}: no such file; `ssdedu demo` makes it, or name a --checkpoint")
-    results = detect_in_files(options.images, options.checkpoint, options.out, options.score, options.device)
+    checkpoint = options.checkpoint or shipped.find(weights.SHIPPED["voc"])
+    results = detect_in_files(options.images, checkpoint, options.out, options.score, options.device)
     for path, found, names in results:
         listing = ", ".join(f"{n} {float(s):.2f}" for n, s in zip(names, found.scores, strict=True))
         print(f"{path}: {listing or 'nothing above the score'}")
@@ -361,6 +385,84 @@ def _run_check_data(options: argparse.Namespace) -> int:
     report = check_folder(options.folder, options.split, decode=not options.no_decode)
     print(report)
     return 0 if report.ok else 1
+
+
+def _download(commands: argparse._SubParsersAction) -> None:
+    about = "fetch data sets and published weights: from several mirrors, resumed, verified, unpacked safely"
+    p = _command(commands, "download", _run_download, about)
+    p.set_defaults(interrupted=lambda options: "; the same command goes on from what is there.")
+    p.add_argument("names", nargs="*", metavar="NAME", help="such as voc2007 voc2012 vgg16; --list shows all")
+    p.add_argument("--list", action="store_true", help="show what there is, and what of it is in --to")
+    p.add_argument("--to", default="data", metavar="FOLDER", help="where to put it")
+    p.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="address with these files by their names, tried before the published ones; so is the environment "
+        "variable SSDEDU_MIRROR",
+    )
+    p.add_argument(
+        "--catalogue", metavar="FILE", help="JSON file with more to download; ssdedu.catalogue says how"
+    )
+    p.add_argument("--keep", action="store_true", help="keep the archives when they are unpacked")
+
+
+def _run_download(options: argparse.Namespace) -> None:
+    from ssdedu.catalogue import CATALOGUE, read_catalogue
+    from ssdedu.download import download, listing
+
+    catalogue = {**CATALOGUE, **(read_catalogue(options.catalogue) if options.catalogue else {})}
+    if options.list:
+        print(listing(options.to, catalogue))
+        return
+    places = download(
+        options.names, options.to, mirror=options.mirror, catalogue=catalogue, keep=options.keep
+    )
+    folders = [str(path) for found in places.values() for path in found if path.is_dir()]
+    if folders:
+        print(f"next: ssdedu train {' '.join(folders)}")
+
+
+def _export(commands: argparse._SubParsersAction) -> None:
+    about = "write a detector as an ONNX file, kept only if onnxruntime gives PyTorch's numbers, or for another program"
+    p = _command(commands, "export", _run_export, about)
+    p.add_argument(
+        "checkpoint", nargs="?", help="file with a detector, such as last.pt; default: the one that ships"
+    )
+    p.add_argument(
+        "out", metavar="OUT", help="file to write: OUT.onnx, with --layout OUT.pth or OUT.safetensors"
+    )
+    p.add_argument(
+        "--layout",
+        choices=("torchvision", "amdegroot"),
+        help="no ONNX: the weights of a VGG16-SSD300 as this other program names them",
+    )
+    p.add_argument(
+        "--nms",
+        action="store_true",
+        help="give the detections too: best boxes after suppression, at most 200 an image",
+    )
+    p.add_argument("--float", action="store_true", help="take images as float32 in 0 .. 255 instead of uint8")
+    p.add_argument("--photo", help="picture to compare on; default: one that ships")
+
+
+def _run_export(options: argparse.Namespace) -> None:
+    if options.layout:
+        _export_layout(options)
+        return
+    from ssdedu.onnx_export import export_file
+
+    choices = {"nms": options.nms, "float_images": options.float}
+    print(export_file(options.checkpoint, options.out, options.photo, **choices))
+
+
+def _export_layout(options: argparse.Namespace) -> None:
+    from ssdedu import shipped, weights
+
+    source = options.checkpoint or shipped.find(weights.SHIPPED["voc"])
+    differences = weights.export(weights.load(source), options.out, options.layout)
+    print(f"{options.out}: state dict in the layout of {options.layout}")
+    for line in differences:
+        print(f"tell the other program: {line}")
 
 
 def _solution(commands: argparse._SubParsersAction) -> None:

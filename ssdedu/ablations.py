@@ -110,7 +110,7 @@ def cell_targets(
 
 def grid_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
     """The MultiBox loss with each object's cell responsible (`cell_targets`) and all other cells background."""
-    with autocast(model.priors_cxcywh.device, settings.bfloat16):
+    with autocast(model.priors_cxcywh.device, settings.precision):
         offsets, logits = model(batch.images)
     (only,) = model.config.maps
     grid = only.height, only.width
@@ -120,7 +120,7 @@ def grid_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
 
 def mean_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
     """What one writes first: no mining, and each part as a mean, over all default boxes or over all matches."""
-    with autocast(model.priors_cxcywh.device, settings.bfloat16):
+    with autocast(model.priors_cxcywh.device, settings.precision):
         offsets, logits = model(batch.images)
     targets = encode_targets(batch.boxes_xyxy, batch.labels, model.priors_cxcywh, model.config.variances)
     positive = targets.labels > 0

@@ -16,9 +16,11 @@ __all__ = [
     "area",
     "check_boxes",
     "clip",
+    "constants",
     "cxcywh_to_xyxy",
     "decode",
     "encode",
+    "encode_checked",
     "iou",
     "nms",
     "nms_sorted",
@@ -27,6 +29,7 @@ __all__ = [
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 _NMS_BLOCK = 1024
+_ROUNDS_UNREAD = 8  # of suppression on a GPU between two looks whether it has settled
 
 
 def xyxy_to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
@@ -58,12 +61,12 @@ def iou(a_xyxy: Tensor, b_xyxy: Tensor) -> Tensor:
     Areas have no "+1" (Caffe's JaccardOverlap on normalized boxes); two boxes of zero area have IoU 0.
     """
     a_xyxy, b_xyxy = _as_float(a_xyxy), _as_float(b_xyxy)
-    x1 = torch.maximum(a_xyxy[..., :, None, 0], b_xyxy[..., None, :, 0])  # (..., N, M)
-    y1 = torch.maximum(a_xyxy[..., :, None, 1], b_xyxy[..., None, :, 1])
-    x2 = torch.minimum(a_xyxy[..., :, None, 2], b_xyxy[..., None, :, 2])
-    y2 = torch.minimum(a_xyxy[..., :, None, 3], b_xyxy[..., None, :, 3])
-    inter = x2.sub_(x1).clamp_(min=0).mul_(y2.sub_(y1).clamp_(min=0))
-    union = area(a_xyxy)[..., :, None] + area(b_xyxy)[..., None, :] - inter
+    a = a_xyxy.movedim(-1, 0)[..., :, None]  # (4, ..., N, 1)
+    b = b_xyxy.movedim(-1, 0).contiguous()[..., None, :]  # (4, ..., 1, M)
+    width = torch.minimum(a[2], b[2]).sub_(torch.maximum(a[0], b[0])).clamp_(min=0)  # (..., N, M)
+    height = torch.minimum(a[3], b[3]).sub_(torch.maximum(a[1], b[1])).clamp_(min=0)
+    inter = width.mul_(height)
+    union = (area(a_xyxy)[..., :, None] + area(b_xyxy)[..., None, :]).sub_(inter)
     return inter / union.clamp_(min=torch.finfo(union.dtype).tiny)
 
 
@@ -88,6 +91,11 @@ def check_boxes(boxes_xyxy: Tensor, what: str = "boxes_xyxy") -> None:
         )
 
 
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """Values as a tensor of the kind and on the device of another, without waiting for that device."""
+    return torch.tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+
+
 def encode(boxes_xyxy: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = VARIANCES) -> Tensor:
     """Offsets (..., 4) that turn default boxes (..., 4) into boxes (..., 4), divided by the variances.
 
@@ -96,8 +104,13 @@ def encode(boxes_xyxy: Tensor, priors_cxcywh: Tensor, variances: Sequence[float]
     """
     check_boxes(boxes_xyxy)
     check_boxes(cxcywh_to_xyxy(priors_cxcywh), "priors")
+    return encode_checked(boxes_xyxy, priors_cxcywh, variances)
+
+
+def encode_checked(boxes_xyxy: Tensor, priors_cxcywh: Tensor, variances: Sequence[float]) -> Tensor:
+    """`encode` of boxes and default boxes that are known to be sound."""
     boxes = xyxy_to_cxcywh(_as_float(boxes_xyxy))
-    v = boxes.new_tensor(variances)
+    v = constants(variances, boxes)
     shift = (boxes[..., :2] - priors_cxcywh[..., :2]) / priors_cxcywh[..., 2:] / v[:2]
     stretch = torch.log(boxes[..., 2:] / priors_cxcywh[..., 2:]) / v[2:]
     return torch.cat([shift, stretch], dim=-1)
@@ -109,7 +122,7 @@ def decode(offsets: Tensor, priors_cxcywh: Tensor, variances: Sequence[float] = 
     Nothing is clipped (Caffe clips after the suppression, see `ssdedu.detect`).
     """
     offsets = _as_float(offsets)
-    v = offsets.new_tensor(variances)
+    v = constants(variances, offsets)
     center = offsets[..., :2] * v[:2] * priors_cxcywh[..., 2:] + priors_cxcywh[..., :2]
     half = torch.exp(offsets[..., 2:] * v[2:]) * priors_cxcywh[..., 2:] / 2
     return torch.cat([center - half, center + half], dim=-1)
@@ -134,14 +147,16 @@ def nms_sorted(boxes_xyxy: Tensor, iou_threshold: float, valid: Tensor | None = 
     """Mask (..., K) of what greedy suppression keeps of boxes (..., K, 4) already sorted, best first.
 
     Exact and without a loop over boxes: "keep what no kept better box overlaps" is repeated for all boxes at
-    once until nothing changes. Box j is final after j rounds at the latest, and in practice after a handful.
+    once until nothing changes. Box j is final after j rounds at the latest, and in practice after a handful;
+    on a GPU several rounds pass before the program waits to see whether something changed.
     valid (..., K): entries that take part; the others are neither kept nor suppress.
     """
     overlaps = (iou(boxes_xyxy, boxes_xyxy) > iou_threshold).triu_(1).float()  # [i, j]: better i covers j
     valid = torch.ones_like(boxes_xyxy[..., 0], dtype=torch.bool) if valid is None else valid
     keep = valid
     while True:
-        covered = (keep.float()[..., None, :] @ overlaps)[..., 0, :] > 0
-        settled, keep = keep, valid & ~covered
+        for _ in range(_ROUNDS_UNREAD if keep.is_cuda else 1):
+            covered = (keep.float()[..., None, :] @ overlaps)[..., 0, :] > 0
+            settled, keep = keep, valid & ~covered
         if torch.equal(settled, keep):
             return keep

@@ -16,7 +16,8 @@ __all__ = ["MultiboxLoss", "multibox_loss", "smooth_l1"]
 class MultiboxLoss(NamedTuple):
     """The scalar to minimise and its parts: total = confidence + alpha * localization, both divided by N.
 
-    num_positives: N, the matched default boxes of the whole batch (int64 scalar).
+    num_positives: N, the matched default boxes of the whole batch (int64 scalar). Where several processes share a
+    batch, the other three are the part of this one.
     """
 
     total: Tensor
@@ -40,24 +41,40 @@ def multibox_loss(
     ratio: float = 3,
     min_negatives: int = 0,
     beta: float = 1.0,
+    num_positives: Tensor | None = None,
 ) -> MultiboxLoss:
     """Loss of offsets (B, P, 4) and logits (B, P, C) against target_offsets (B, P, 4), target_labels (B, P).
 
     Smooth L1 over positives and four coordinates plus cross-entropy over positives and mined negatives
     (`mining.hard_negatives` with ratio and min_negatives), both divided by the positives N of the batch, as
     Caffe's MultiBoxLossLayer. Without positives N counts as 1: the loss is 0 (unless min_negatives brings
-    some negatives in) and all gradients are finite. Raises ValueError for labels outside 0 .. C - 1.
+    some negatives in) and all gradients are finite. num_positives: N, where these images are a part of the batch.
+    Raises ValueError for labels outside 0 .. C - 1.
     """
     _check_labels(target_labels, logits.shape[-1])
     positive = target_labels > 0
     cross_entropy = _cross_entropy(logits, target_labels)  # (B, P)
     chosen = positive | hard_negatives(cross_entropy, positive, ratio, min_negatives)
-    num_positives = positive.sum()
+    num_positives = positive.sum() if num_positives is None else num_positives
     n = num_positives.clamp(min=1)
-    difference = offsets[positive].float() - target_offsets[positive]
-    localization = smooth_l1(difference, beta).sum() / n
-    confidence = cross_entropy[chosen].sum() / n
+    at_once = offsets.is_cuda
+    localization = _localization_sum(offsets, target_offsets, positive, beta, at_once) / n
+    confidence = _sum_where(cross_entropy, chosen, at_once) / n
     return MultiboxLoss(confidence + alpha * localization, localization, confidence, num_positives)
+
+
+def _localization_sum(
+    offsets: Tensor, targets: Tensor, positive: Tensor, beta: float, at_once: bool
+) -> Tensor:
+    """Smooth L1 summed over the positives (B, P) and four coordinates; see `_sum_where` for at_once."""
+    if not at_once:
+        return smooth_l1(offsets[positive].float() - targets[positive], beta).sum()
+    return _sum_where(smooth_l1(offsets.float() - targets, beta), positive[..., None], at_once)
+
+
+def _sum_where(values: Tensor, mask: Tensor, at_once: bool) -> Tensor:
+    """The sum of the values that the mask picks; at_once, for GPUs: without the CPU learning how many they are."""
+    return values.where(mask, 0).sum() if at_once else values[mask].sum()
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssdedu import receptive_field as rf
-from ssdedu.priors import Config, Extra
+from ssdedu.priors import Config
 
 if TYPE_CHECKING:
+    from ssdedu.bases import Base
     from ssdedu.receptive_field import Layer
 
-__all__ = ["MapField", "effective_extent", "map_fields", "middle_px"]
-
-_TAPPED = {
-    "vgg16": ("to_conv4_3", "to_fc7"),
-    "vgg16_bn": ("to_conv4_3", "to_fc7"),
-    "vgg16_full": ("to_conv4_3", "to_conv5_3", "to_fc7"),
-}
+__all__ = ["MapField", "effective_extent", "map_fields", "map_layers", "middle_px"]
 
 
 @dataclass(frozen=True)
@@ -57,33 +52,44 @@ def effective_extent(layers: Sequence[Layer], share: float = 0.95) -> int:
     return middle_px(weights, share)
 
 
-def map_fields(config: Config, base: str) -> list[MapField]:
+def map_fields(config: Config, base: str, axis: int = 1) -> list[MapField]:
     """The field of each map of a description on a base of `bases.BASES`; maps as in `model.SSD`.
 
-    Raises ValueError, from `receptive_field.layers_of`, for a base whose geometry is not known.
+    axis 0 is the height, 1 the width: where TensorFlow's padding follows from the input's size (MobileNet), the two
+    of an image that is not square can start at different pixels. Raises ValueError for an unknown base and as
+    `map_layers` does.
     """
-    chains = _chains(base, [m.extra for m in config.maps if m.extra is not None])
-    return [_field(layers) for layers in chains[len(chains) - len(config.maps) :]]
-
-
-def _chains(base: str, extras: Sequence[Extra]) -> list[tuple[Layer, ...]]:
-    """The layers from the image to each map: the base's tapped ones, then one behind each extra block."""
     import torch
 
-    from ssdedu import bases
+    from ssdedu.bases import make_base
 
     with torch.device("meta"):
-        network = bases.BASES[base]()
-    layers: tuple[Layer, ...] = ()
-    chains = []
-    for name, child in network.named_children():
-        layers += rf.layers_of([child], ignore=(bases.L2Norm,))
-        if name in _TAPPED.get(base, (name,)):
-            chains.append(layers)
-    for extra in extras:
-        layers += (rf.Layer(1), rf.Layer(extra.kernel, extra.stride, extra.padding))
-        chains.append(layers)
-    return chains
+        network = make_base(base)
+    size_px = (config.height_px, config.width_px)[axis]
+    return [_field(layers) for layers in map_layers(config, network, axis, size_px)]
+
+
+def map_layers(config: Config, base: Base, axis: int, size_px: int) -> list[tuple[Layer, ...]]:
+    """The layers from an input of `size_px` pixels (along the axis, 0 height, 1 width) to each map of a description.
+
+    Raises ValueError where the base and the extra blocks give fewer maps, a layer does not fit into what is left of
+    the input, or the geometry is not known (`receptive_field.layers_of`; a base without `tapped`).
+    """
+    from ssdedu.bases import L2Norm
+
+    if not base.tapped:
+        raise ValueError(f"{type(base).__name__} names no tapped children: its geometry is not known")
+    names, children = zip(*base.named_children(), strict=True)
+    ends = [names.index(name) + 1 for name in base.tapped]
+    chains = [rf.layers_of(children[:end], axis, (L2Norm,), size_px) for end in ends]
+    for m in config.maps:
+        if m.extra is not None:
+            block = rf.Layer(1), rf.Layer(m.extra.kernel, m.extra.stride, m.extra.padding, name=m.name)
+            chains.append(chains[-1] + block)
+    if len(chains) < len(config.maps):
+        given = f"base and extra blocks give {len(chains)}"
+        raise ValueError(f"{config.name}: {len(config.maps)} maps, but {given}")
+    return chains[len(chains) - len(config.maps) :]
 
 
 def _field(layers: Sequence[Layer]) -> MapField:

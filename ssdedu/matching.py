@@ -3,22 +3,29 @@
 Three rules. "ssd": greedy bipartite, then every free default box takes the object it overlaps most if the IoU
 reaches the threshold (Caffe's MatchBBox with PER_PREDICTION). "multibox": the bipartite part alone, as in
 MultiBox. "threshold": the second part alone, as in many ports and in Faster R-CNN's region proposals.
+
+Two forms give the same numbers. The CPU touches no more than it has to: some images at a time, and where
+something was found. On a GPU that would mean to wait for numbers; there every shape and every round is known
+beforehand, so that the program runs ahead of the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from ssdedu import boxes as box_ops
+from ssdedu.padding import Objects, padded
 
 __all__ = ["Match", "Rule", "Targets", "bipartite", "encode_targets", "match", "match_batch"]
 
 Rule = Literal["ssd", "multibox", "threshold"]
 MIN_OVERLAP = 1e-6  # Caffe: overlaps up to this do not count as touching
+_PAIRS_AT_ONCE = 2**19  # of object and default box, whose tables stay in a CPU's cache
+_LOW_HALF = 0xFFFFFFFF
 
 
 class Match(NamedTuple):
@@ -56,30 +63,74 @@ def match(
 
 
 def match_batch(
-    boxes_xyxy: Sequence[Tensor],
-    labels: Sequence[Tensor],
+    boxes_xyxy: Objects,
+    labels: Objects,
     priors_cxcywh: Tensor,
     threshold: float = 0.5,
     rule: Rule = "ssd",
 ) -> Match:
     """Match B images at once: a list of boxes (G_i, 4) and of labels (G_i,), G_i may be 0; see `Match`.
 
-    Follows Caffe's MatchBBox: with rule "ssd" no object that overlaps any default box is left without one.
-    Ties go to the earlier default box, then to the earlier object. Raises ValueError as `match` does.
+    Or boxes (B, G, 4) and labels (B, G) as `padding.pad_objects` makes them. What still lies in the CPU's memory is
+    moved to the default boxes' device. Follows Caffe's MatchBBox: with rule "ssd" no object that overlaps any
+    default box is left without one. Ties go to the earlier default box, then to the earlier object. Raises
+    ValueError as `match` does; bad objects that lie on a GPU already stop its program instead.
     """
-    return _match_padded(*_pad(boxes_xyxy, labels, priors_cxcywh), priors_cxcywh, threshold, rule)
+    _check_options(priors_cxcywh, threshold, rule)
+    parts = _parts(*padded(boxes_xyxy, labels, priors_cxcywh), priors_cxcywh)
+    found = [_match_padded(b, n, priors_cxcywh, threshold, rule) for b, n in parts]
+    return Match(*_together(found))
 
 
-def _match_padded(
-    boxes_xyxy: Tensor, labels: Tensor, real: Tensor, priors_cxcywh: Tensor, threshold: float, rule: Rule
-) -> Match:
-    """Match boxes (B, G, 4) and labels (B, G), real where the mask (B, G) says so."""
+def encode_targets(
+    boxes_xyxy: Objects,
+    labels: Objects,
+    priors_cxcywh: Tensor,
+    variances: Sequence[float] = box_ops.VARIANCES,
+    threshold: float = 0.5,
+    rule: Rule = "ssd",
+) -> Targets:
+    """What a network should emit for B images: `match_batch`, then `boxes.encode` of the positives alone."""
+    _check_options(priors_cxcywh, threshold, rule)
+    targets = []
+    for b, n in _parts(*padded(boxes_xyxy, labels, priors_cxcywh), priors_cxcywh):
+        found = _match_padded(b, n, priors_cxcywh, threshold, rule)
+        encode = _encode_all if b.is_cuda else _encode_positives
+        targets.append(Targets(encode(b, found.object_index, priors_cxcywh, variances), found.labels))
+    return Targets(*_together(targets))
+
+
+def _check_options(priors_cxcywh: Tensor, threshold: float, rule: Rule) -> None:
+    if priors_cxcywh.dim() != 2 or priors_cxcywh.shape[1] != 4 or len(priors_cxcywh) == 0:
+        raise ValueError(f"priors_cxcywh must be (P, 4) with P above 0, got {tuple(priors_cxcywh.shape)}")
     if rule not in get_args(Rule):
         raise ValueError(f"rule must be one of {', '.join(get_args(Rule))}, got {rule!r}")
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
+
+
+def _parts(boxes_xyxy: Tensor, labels: Tensor, priors_cxcywh: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batch, on a CPU some images at a time and with no more padding than these need."""
+    if labels.is_cuda:
+        yield boxes_xyxy, labels
+        return
+    images = max(1, _PAIRS_AT_ONCE // max(1, labels.shape[1] * len(priors_cxcywh)))
+    for b, n in zip(boxes_xyxy.split(images), labels.split(images), strict=True):
+        most = max((n != 0).any(0).nonzero().flatten().tolist(), default=-1) + 1
+        yield b[:, :most], n[:, :most]
+
+
+def _together(parts: Sequence[tuple[Tensor, ...]]) -> Iterable[Tensor]:
+    """The fields of all parts of a batch, each in one tensor."""
+    return parts[0] if len(parts) == 1 else (torch.cat(field) for field in zip(*parts, strict=True))
+
+
+def _match_padded(
+    boxes_xyxy: Tensor, labels: Tensor, priors_cxcywh: Tensor, threshold: float, rule: Rule
+) -> Match:
+    """Match boxes (B, G, 4) and labels (B, G), real where the label is not 0."""
     overlaps = box_ops.iou(boxes_xyxy, box_ops.cxcywh_to_xyxy(priors_cxcywh))  # (B, G, P)
-    overlaps.masked_fill_(~real[..., None], -1)
+    overlaps.masked_fill_((labels == 0)[..., None], -1)
     if overlaps.shape[1] == 0:
         return _nothing(overlaps)
     best, object_index = overlaps.max(dim=1)  # (B, P)
@@ -87,53 +138,9 @@ def _match_padded(
     enough = best >= threshold if rule != "multibox" else torch.zeros_like(best, dtype=torch.bool)
     object_index = object_index.where(enough, -1)
     if rule != "threshold":
-        _assign(object_index, best, bipartite(overlaps), overlaps)
+        object_index, best = _assign(object_index, best, bipartite(overlaps), overlaps)
     found = labels.gather(1, object_index.clamp(min=0))
     return Match(found.where(object_index >= 0, 0), object_index, best)
-
-
-def _pad(
-    boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor], priors_cxcywh: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Lists of (G_i, 4) and (G_i,) as (B, G, 4), of the priors' kind, and (B, G), and a mask of the real ones."""
-    if priors_cxcywh.dim() != 2 or priors_cxcywh.shape[1] != 4 or len(priors_cxcywh) == 0:
-        raise ValueError(f"priors_cxcywh must be (P, 4) with P above 0, got {tuple(priors_cxcywh.shape)}")
-    counts = _check_objects(boxes_xyxy, labels)
-    most, device = max(counts, default=0), boxes_xyxy[0].device
-    real = torch.arange(most, device=device) < torch.tensor(counts, device=device)[:, None]
-    padded_xyxy = priors_cxcywh.new_zeros(len(counts), most, 4)
-    padded_labels = torch.zeros(len(counts), most, dtype=torch.int64, device=device)
-    padded_xyxy[real] = torch.cat(list(boxes_xyxy)).to(padded_xyxy.dtype)
-    padded_labels[real] = torch.cat([n.long() for n in labels])
-    return padded_xyxy, padded_labels, real
-
-
-def _check_objects(boxes_xyxy: Sequence[Tensor], labels: Sequence[Tensor]) -> list[int]:
-    if len(boxes_xyxy) == 0:
-        raise ValueError(
-            "a batch needs at least one image, got none (an image without objects has empty boxes)"
-        )
-    if len(boxes_xyxy) != len(labels):
-        raise ValueError(
-            f"each image needs its boxes and its labels, got {len(boxes_xyxy)} and {len(labels)}"
-        )
-    for i, (b, n) in enumerate(zip(boxes_xyxy, labels, strict=True)):
-        if b.shape != (len(n), 4):
-            wanted = f"({len(n)}, 4) beside {len(n)} labels"
-            raise ValueError(f"image {i}: boxes_xyxy must be {wanted}, got {tuple(b.shape)}")
-        if n.is_floating_point() and len(n):
-            raise ValueError(f"image {i}: labels must be whole numbers, got {n.dtype}")
-    box_ops.check_boxes(torch.cat(list(boxes_xyxy)))
-    _check_labels(torch.cat(list(labels)))
-    return [len(n) for n in labels]
-
-
-def _check_labels(labels: Tensor) -> None:
-    good = (labels >= 1).all()
-    if labels.is_cuda:
-        torch._assert_async(good)
-    elif not good:
-        raise ValueError(f"labels of objects start at 1 (0 is background), got {int(labels.min())}")
 
 
 def _nothing(overlaps: Tensor) -> Match:
@@ -143,12 +150,16 @@ def _nothing(overlaps: Tensor) -> Match:
     return Match(torch.zeros_like(index), index, overlaps.new_zeros(shape))
 
 
-def _assign(object_index: Tensor, best: Tensor, prior_index: Tensor, overlaps: Tensor) -> None:
-    """Let each object (b, g) own its default box prior_index (B, G), in place."""
-    b, g = (prior_index >= 0).nonzero(as_tuple=True)
-    p = prior_index[b, g]
-    object_index[b, p] = g
-    best[b, p] = overlaps[b, g, p]
+def _assign(
+    object_index: Tensor, best: Tensor, prior_index: Tensor, overlaps: Tensor
+) -> tuple[Tensor, Tensor]:
+    """object_index and best (B, P) once each object (b, g) owns its default box prior_index (B, G)."""
+    last = overlaps.shape[2]  # a place behind all default boxes, for objects that own none
+    g = torch.arange(overlaps.shape[1], device=overlaps.device).expand_as(prior_index)
+    owner = object_index.new_full((len(best), last + 1), -1)
+    owner = owner.scatter_(1, prior_index.where(prior_index >= 0, last), g)[:, :last]
+    own = overlaps.gather(1, owner.clamp(min=0)[:, None])[:, 0]
+    return owner.where(owner >= 0, object_index), own.where(owner >= 0, best)
 
 
 def bipartite(overlaps: Tensor) -> Tensor:
@@ -158,6 +169,8 @@ def bipartite(overlaps: Tensor) -> Tensor:
     Done in parallel: a pair that is the largest in its row and its column will be greedy's choice whatever
     comes before, so all such pairs are fixed at once, and only objects that lost their favourite look again.
     """
+    if overlaps.is_cuda and overlaps.dtype == torch.float32:
+        return _bipartite_by_offers(overlaps)
     free = overlaps.clone()  # -1 where the object or the default box is taken
     prior_index = torch.full(overlaps.shape[:2], -1, dtype=torch.int64, device=overlaps.device)
     value, favourite = free.max(dim=2)  # (B, G)
@@ -182,18 +195,56 @@ def _dominant(free: Tensor, favourite: Tensor, open_: Tensor) -> Tensor:
     return open_ & (winner == torch.arange(favourite.shape[1], device=favourite.device))
 
 
-def encode_targets(
-    boxes_xyxy: Sequence[Tensor],
-    labels: Sequence[Tensor],
-    priors_cxcywh: Tensor,
-    variances: Sequence[float] = box_ops.VARIANCES,
-    threshold: float = 0.5,
-    rule: Rule = "ssd",
-) -> Targets:
-    """What a network should emit for B images: `match_batch`, then `boxes.encode` of the positives alone."""
-    padded_xyxy, padded_labels, real = _pad(boxes_xyxy, labels, priors_cxcywh)
-    found = _match_padded(padded_xyxy, padded_labels, real, priors_cxcywh, threshold, rule)
-    b, p = (found.object_index >= 0).nonzero(as_tuple=True)
-    offsets = priors_cxcywh.new_zeros(*found.labels.shape, 4)
-    offsets[b, p] = box_ops.encode(padded_xyxy[b, found.object_index[b, p]], priors_cxcywh[p], variances)
-    return Targets(offsets, found.labels)
+def _bipartite_by_offers(overlaps: Tensor) -> Tensor:
+    """`bipartite` of float32 IoU in G - 1 rounds without looking at a number: Gale and Shapley's deferred acceptance.
+
+    All pairs stand in one order, greedy's, so that the stable matching is unique and is greedy's choice. In each
+    round every object offers itself to the best default box that holds no better offer; a box keeps its best
+    one. After r rounds the r best pairs of greedy are found. At most G - 1 boxes can refuse an object: its G best
+    are enough.
+    """
+    num_objects, num_priors = overlaps.shape[1:]
+    offers, prior = _offers(overlaps, min(num_objects, num_priors))  # (B, G, K)
+    held = offers.new_zeros(len(offers), num_priors)
+    best, favourite = offers[..., 0], prior[..., 0]  # (B, G)
+    for _ in range(num_objects - 1):
+        held.scatter_reduce_(1, favourite, best, "amax")
+        refused = offers < held.gather(1, prior.flatten(1)).view_as(offers)
+        best, rank = offers.masked_fill(refused, 0).max(dim=2)
+        favourite = prior.gather(2, rank[..., None])[..., 0]
+    return favourite.where(best > 0, -1)
+
+
+def _offers(overlaps: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Each object's best pairs (B, G, K) as numbers in greedy's order, 0 for no overlap, and their default boxes.
+
+    The IoU is the upper half of the number (positive floats sort as integers); in the lower half the earlier
+    default box counts more, and of two objects at one the earlier.
+    """
+    g, p = (torch.arange(n - 1, -1, -1, device=overlaps.device) for n in overlaps.shape[1:])
+    numbers = overlaps.contiguous().view(torch.int32).long().bitwise_left_shift_(32)
+    numbers.bitwise_or_(p * len(g) + g[:, None]).masked_fill_(overlaps <= MIN_OVERLAP, 0)
+    best = numbers.topk(most, dim=2).values
+    return best, len(p) - 1 - (best & _LOW_HALF) // len(g)
+
+
+def _encode_positives(
+    boxes_xyxy: Tensor, object_index: Tensor, priors_cxcywh: Tensor, variances: Sequence[float]
+) -> Tensor:
+    """Offsets (B, P, 4) of the objects (B, G, 4) that the default boxes are responsible for, 0 for background."""
+    offsets = priors_cxcywh.new_zeros(*object_index.shape, 4)
+    b, p = (object_index >= 0).nonzero(as_tuple=True)
+    offsets[b, p] = box_ops.encode(boxes_xyxy[b, object_index[b, p]], priors_cxcywh[p], variances)
+    return offsets
+
+
+def _encode_all(
+    boxes_xyxy: Tensor, object_index: Tensor, priors_cxcywh: Tensor, variances: Sequence[float]
+) -> Tensor:
+    """The same, computed for all default boxes, as if background were responsible for itself."""
+    if boxes_xyxy.shape[1] == 0:
+        return priors_cxcywh.new_zeros(*object_index.shape, 4)
+    positive = (object_index >= 0)[..., None]
+    own = boxes_xyxy.gather(1, object_index.clamp(min=0)[..., None].expand(-1, -1, 4))
+    own = own.where(positive, box_ops.cxcywh_to_xyxy(priors_cxcywh))
+    return box_ops.encode_checked(own, priors_cxcywh, variances).masked_fill(~positive, 0)

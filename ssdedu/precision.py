@@ -1,12 +1,15 @@
-"""Mixed precision: where the processor has units for bfloat16, the network's forward pass runs in it."""
+"""Mixed precision: the network's forward pass runs in bfloat16 or float16 where the processor has units for it."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal, get_args
 
 import torch
 
-__all__ = ["autocast", "use_bfloat16"]
+__all__ = ["Precision", "autocast", "forward_dtype", "use_bfloat16"]
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def use_bfloat16(device: torch.device) -> bool:
@@ -17,7 +20,27 @@ def use_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, p, lambda: False)() for p in probes)
 
 
-def autocast(device: torch.device, bfloat16: bool | None = None) -> AbstractContextManager:
-    """Mixed precision for the network's forward pass; None asks `use_bfloat16`."""
-    enabled = use_bfloat16(device) if bfloat16 is None else bfloat16
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+def forward_dtype(device: torch.device, precision: Precision | bool | None = None) -> torch.dtype:
+    """The type in which convolutions run; float16 needs a loss scale in training (`optimization.Stepper`).
+
+    "auto": bfloat16 where the device has units for it, else float16 on a GPU, float32 on a CPU. True and False stand
+    for bfloat16 and float32; None is "auto" without float16. Raises ValueError for another name.
+    """
+    if isinstance(precision, bool):
+        return torch.bfloat16 if precision else torch.float32
+    if precision not in (*get_args(Precision), None):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}")
+    if precision not in ("auto", None):
+        return getattr(torch, precision)
+    if use_bfloat16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" and precision == "auto" else torch.float32
+
+
+def autocast(device: torch.device, precision: Precision | bool | None = None) -> AbstractContextManager:
+    """Mixed precision for the network's forward pass, in `forward_dtype`."""
+    dtype = forward_dtype(device, precision)
+    enabled = dtype != torch.float32
+    if not enabled and not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, dtype if enabled else torch.bfloat16, enabled=enabled)

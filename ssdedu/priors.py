@@ -49,6 +49,9 @@ __all__ = [
 ]
 
 
+_LIMITED: dict[Any, int] = {"wh": 2, "cxcywh": 0}  # the first number of a box that is limited
+
+
 @dataclass(frozen=True)
 class Extra:
     """One extra block behind the base: 1x1 to `mid` channels, then kernel x kernel to `out` (Sec. 2.1)."""
@@ -97,8 +100,9 @@ class Config:
 
     width_px, height_px: the network's input. variances: divisors of the four offsets (Caffe's
     prior_variance). whole_px: truncate min_px and max_px to whole pixels, as Caffe's prior layer does (no
-    change at 300, up to .0033 at 512). clip: cut the boxes at the image border (the original does not).
-    Raises ValueError that names the field.
+    change at 300, up to .0033 at 512). clip: False leaves the boxes as they are (the original); True cuts them at
+    the image border; "wh" limits widths and heights to the image (torchvision), "cxcywh" all four numbers
+    (amdegroot/ssd.pytorch). Raises ValueError that names the field.
     """
 
     name: str
@@ -107,7 +111,7 @@ class Config:
     maps: tuple[FeatureMap, ...]
     variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
     whole_px: bool = True
-    clip: bool = False
+    clip: bool | str = False
 
     def __post_init__(self) -> None:
         _validate(self)
@@ -164,6 +168,9 @@ def _validate(config: Config) -> None:
     variances = config.variances
     good = isinstance(variances, tuple | list) and len(variances) == 4 and all(map(_is_positive, variances))
     _require(good, f"{config.name}: variances", "four numbers above 0", variances)
+    clip = config.clip
+    good = isinstance(clip, bool) or clip in _LIMITED
+    _require(good, f"{config.name}: clip", f"True, False or one of {', '.join(_LIMITED)}", clip)
     for i, feature_map in enumerate(config.maps):
         behind_extra = i > 0 and config.maps[i - 1].extra is not None
         _validate_map(feature_map, f"{config.name}: maps[{i}]", behind_extra)
@@ -282,10 +289,14 @@ def cell_boxes(feature_map: FeatureMap, config: Config) -> np.ndarray:
     boxes = np.empty((*centers.shape[:2], len(shapes), 4))
     boxes[..., :2] = centers[:, :, None]
     boxes[..., 2:] = shapes
-    return _clip_cxcywh(boxes) if config.clip else boxes
+    if config.clip in _LIMITED:
+        first = _LIMITED[config.clip]
+        boxes[..., first:] = boxes[..., first:].clip(0, 1)
+        return boxes
+    return _cut_at_border(boxes) if config.clip else boxes
 
 
-def _clip_cxcywh(boxes_cxcywh: np.ndarray) -> np.ndarray:
+def _cut_at_border(boxes_cxcywh: np.ndarray) -> np.ndarray:
     center, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
     low, high = np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)
     return np.concatenate([(low + high) / 2, high - low], axis=-1)

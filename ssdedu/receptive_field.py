@@ -38,7 +38,8 @@ _POINTWISE = ("BatchNorm2d", "Dropout", "Dropout2d", "GELU", "Identity", "LeakyR
 class Layer:
     """Geometry of one convolution or pooling along one axis, in cells of its input.
 
-    ceil_mode rounds the output size up, as VGG16-SSD's pool3 does; it has no effect on the field.
+    ceil_mode rounds the output size up, as VGG16-SSD's pool3 does and a stride under TensorFlow's "same" padding,
+    whose last row lies behind the last cell; it has no effect on the field.
     Raises ValueError, naming layer and field, for anything but integers in range.
     """
 
@@ -165,23 +166,32 @@ def vgg16_ssd_layers(input_size: int = 300, atrous: bool = True) -> tuple[Layer,
 
 
 def layers_of(
-    module: torch.nn.Module | Iterable[torch.nn.Module], axis: int | None = None, ignore: Sequence[type] = ()
+    module: torch.nn.Module | Iterable[torch.nn.Module],
+    axis: int | None = None,
+    ignore: Sequence[type] = (),
+    size: int | None = None,
 ) -> tuple[Layer, ...]:
     """The layers of a torch Sequential or of an iterable of modules, in order; element-wise ones left out.
 
     axis 0 takes the heights, 1 the widths of kernels; None demands that they agree. `ignore` names further
-    classes that mix no pixels (an L2Norm). Raises ValueError, naming the module, for what it does not know.
+    classes that mix no pixels (an L2Norm). size: pixels of the input along the axis, which `bases.SameConv2d` needs,
+    since its padding follows from them. Raises ValueError, naming the module, for what it does not know.
     """
-    return tuple(_walk(module, axis, tuple(ignore), ""))
+    layers = []
+    for name, layer_module in _walk(module, tuple(ignore), ""):
+        layer = _layer_of(layer_module, axis, name, size)
+        layers.append(layer)
+        size = None if size is None else _output_size(layer, size, name)
+    return tuple(layers)
 
 
 def measured(module: torch.nn.Module, input_shape: Sequence[int], location: tuple[int, int]) -> Measured:
     """The pixels with a gradient from cell (row, column) of `module`'s output (B, C, H, W).
 
     input_shape is (C, H, W). Works on a double precision copy in evaluation mode with positive weights, no
-    biases and positive input, so that no ReLU blocks; every nn.MaxPool2d averages over the same window, since
-    a maximum has a gradient for one pixel only (a functional max pool is not replaced). Raises ValueError
-    when the location is outside the output or no pixel has a gradient.
+    biases and positive input, so that no ReLU blocks, and without the limit of a ReLU6; every nn.MaxPool2d
+    averages over the same window, since a maximum has a gradient for one pixel only (a functional max pool is
+    not replaced). Raises ValueError when the location is outside the output or no pixel has a gradient.
     """
     import torch
 
@@ -260,40 +270,54 @@ def _extra(blocks: Sequence[int], kernel: int, stride: int = 1, padding: int = 0
     return [layer for pair in pairs for layer in pair]
 
 
-def _walk(module: Any, axis: int | None, ignore: tuple[type, ...], name: str) -> Iterator[Layer]:
+def _walk(module: Any, ignore: tuple[type, ...], name: str) -> Iterator[tuple[str, Any]]:
+    """Convolutions and poolings with their names, in order."""
     import torch.nn as nn
 
     if isinstance(module, ignore) or type(module).__name__ in _POINTWISE:
         return
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        yield _layer_of(module, axis, name)
+        yield name, module
     elif isinstance(module, nn.Module) and not isinstance(module, nn.Sequential | nn.ModuleList):
         kind = type(module).__name__
         raise ValueError(f"module {name!r}: unknown geometry; pass ignore=({kind},) if it mixes no pixels")
     else:
         children = module.named_children() if isinstance(module, nn.Module) else enumerate(module)
         for child_name, child in children:
-            yield from _walk(child, axis, ignore, f"{name}.{child_name}" if name else str(child_name))
+            yield from _walk(child, ignore, f"{name}.{child_name}" if name else str(child_name))
 
 
-def _layer_of(module: Any, axis: int | None, name: str) -> Layer:
-    heights, widths = (_layer_along(module, which, name) for which in (0, 1))
+def _layer_of(module: Any, axis: int | None, name: str, size: int | None) -> Layer:
+    heights, widths = (_layer_along(module, which, name, size) for which in (0, 1))
     if axis is None and heights != widths:
         raise ValueError(f"module {name!r}: its axes differ: pass axis=0 (height) or axis=1 (width)")
     return widths if axis == 1 else heights
 
 
-def _layer_along(module: Any, axis: int, name: str) -> Layer:
+def _layer_along(module: Any, axis: int, name: str, size: int | None = None) -> Layer:
     def along(value: Any) -> int:
         return value[axis] if isinstance(value, tuple) else value
 
     kernel, dilation = along(module.kernel_size), along(getattr(module, "dilation", 1))
-    padding = module.padding
-    if isinstance(padding, str):
+    padding, ceil_mode = module.padding, getattr(module, "ceil_mode", False)
+    if hasattr(module, "same_padding"):
+        padding, ceil_mode = _same_padding(module, axis, name, size)
+    elif isinstance(padding, str):
         total = dilation * (kernel - 1) if padding == "same" else 0
         padding = total / 2 if total % 2 else total // 2  # Layer refuses the half cell
-    ceil_mode = getattr(module, "ceil_mode", False)
     return Layer(kernel, along(module.stride), along(padding), dilation, ceil_mode, name)
+
+
+def _same_padding(module: Any, axis: int, name: str, size: int | None) -> tuple[int, bool]:
+    """Padding and ceil_mode of a `bases.SameConv2d`; a row more behind the last cell is what ceil_mode rounds up."""
+    if size is None:
+        raise ValueError(f"module {name!r}: its padding follows from the size of the input: pass size")
+    before, after = module.same_padding(size, axis)
+    if after > before and module.stride[axis] == 1:
+        raise ValueError(
+            f"module {name!r}: an even kernel at stride 1 is padded on one side, which no Layer tells"
+        )
+    return before, after > before
 
 
 def _positive_copy(module: torch.nn.Module, rng: np.random.Generator) -> torch.nn.Module:
@@ -307,6 +331,8 @@ def _positive_copy(module: torch.nn.Module, rng: np.random.Generator) -> torch.n
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._NormBase):
             child.reset_running_stats()
+        if isinstance(child, nn.ReLU6):
+            child.max_val = np.inf
         if isinstance(child, nn.MaxPool2d):
             child.forward = functools.partial(_average_pool, child)  # type: ignore[method-assign]
     return module.requires_grad_(False)

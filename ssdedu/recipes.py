@@ -76,7 +76,7 @@ SMALL = Settings(
 )
 SCRATCH = replace(SMALL, iterations=40_000, lr=1e-3, warmup=1000, clip_norm=10.0, save_every=1000)
 MOBILENET = replace(
-    SMALL, iterations=5000, lr=1e-3, warmup=300, clip_norm=10.0, save_every=250, frozen_layers=21
+    SMALL, iterations=3000, lr=1e-3, warmup=300, clip_norm=10.0, save_every=250, frozen_layers=21
 )
 RECIPES = {
     "shapes": Recipe(

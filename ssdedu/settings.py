@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from typing import Any, Literal, get_args
 
 from ssdedu.matching import Rule
+from ssdedu.precision import Precision
 
-__all__ = ["Settings", "learning_rate"]
+__all__ = ["Settings", "in_current_terms", "learning_rate"]
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["steps", "cosine"]
-_NO_MATTER = ("workers", "log_every", "save_every")  # settings that leave the detector as it is
+_NO_MATTER = ("compile", "workers", "log_every", "save_every")  # settings that leave the detector as it is
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Settings:
     iterations, batch_size; optimizer with lr, momentum (SGD), weight_decay, bias_factor (rate of biases, which
     never decay); schedule: "steps" divides the rate by ten at each milestone, "cosine" lets it fall to zero;
     warmup: iterations of linear rise first. clip_norm: largest gradient norm, None for no limit. threshold and
-    rule of the matching, alpha, ratio and min_negatives of the loss. bfloat16: None takes it where the processor
-    has units for it. frozen_layers: how many of the base's first layers keep the weights they came with
-    (`bases.Base.freeze`). workers: processes that load and augment. log_every, save_every: iterations. seed names the
-    order of the images, their augmentation and the initial weights.
+    rule of the matching, alpha, ratio and min_negatives of the loss. precision of the forward pass: as
+    `precision.forward_dtype` reads it (bfloat16 = True or False is short for "bfloat16" or "float32"). compile: by
+    torch.compile, which takes minutes and then makes the network faster, equal but for rounding. frozen_layers: how
+    many of the base's first layers keep the weights they came with (`bases.Base.freeze`). workers: processes that
+    load and augment. log_every, save_every: iterations. seed names the order of the images, their augmentation and
+    the initial weights.
     """
 
     iterations: int = 120_000
@@ -46,14 +49,18 @@ class Settings:
     alpha: float = 1.0
     ratio: float = 3.0
     min_negatives: int = 0
-    bfloat16: bool | None = None
+    precision: Precision = "auto"
+    compile: bool = False
     frozen_layers: int = 0
     workers: int = 0
     log_every: int = 10
     save_every: int = 1000
     seed: int = 0
+    bfloat16: InitVar[bool | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, bfloat16: bool | None) -> None:
+        if bfloat16 is not None:
+            object.__setattr__(self, "precision", _BY_BFLOAT16[bfloat16])
         for fields, rule, allowed in _RULES:
             for field in fields:
                 value = getattr(self, field)
@@ -61,7 +68,7 @@ class Settings:
                     raise ValueError(f"settings: {field} must be {rule}, got {value!r}")
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the numbers; workers, log_every and save_every do not."""
+        """The settings that decide the numbers; compile, workers, log_every and save_every do not."""
         return {k: v for k, v in self.to_dict().items() if k not in _NO_MATTER}
 
     def shortened(self, iterations: int) -> Settings:
@@ -74,6 +81,17 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**dataclasses.asdict(self), "milestones": list(self.milestones)}
+
+
+_BY_BFLOAT16: dict[bool | None, Precision] = {None: "auto", False: "float32", True: "bfloat16"}
+_BEFORE = {"frozen_layers": 0}  # what runs were made of before these settings were there
+
+
+def in_current_terms(saved: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a checkpoint in the terms of today: those of older files have bfloat16 in place of precision."""
+    if "bfloat16" not in saved:
+        return saved
+    return {**_BEFORE, "precision": _BY_BFLOAT16[saved["bfloat16"]], **saved}
 
 
 def _one_of(kind: Any) -> tuple[str, Callable[[Any], bool]]:
@@ -91,6 +109,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("optimizer",), *_one_of(Optimizer)),
     (("schedule",), *_one_of(Schedule)),
     (("rule",), *_one_of(Rule)),
+    (("precision",), *_one_of(Precision)),
 )
 
 

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from ssdedu import batches, checkpoints
+from ssdedu import batches, checkpoints, distributed, keeping
 from ssdedu.batches import Batch, Transform
-from ssdedu.files import write_atomically
+from ssdedu.files import DiskFullError
+from ssdedu.keeping import CHECKPOINT, LOG, read_log
 from ssdedu.loss import MultiboxLoss, multibox_loss
 from ssdedu.matching import encode_targets
-from ssdedu.model import SSD, parameter_groups
+from ssdedu.model import SSD
+from ssdedu.optimization import NotFiniteError, Stepper
 from ssdedu.precision import autocast
+from ssdedu.same_run import check_same_run
 from ssdedu.sample import Dataset
 from ssdedu.settings import Settings, learning_rate
+from ssdedu.stopping import Stopping
 
 __all__ = [
+    "CHECKPOINT",
+    "LOG",
     "Settings",
     "TrainingError",
     "batch_loss",
@@ -33,8 +38,6 @@ __all__ = [
     "read_log",
     "train",
 ]
-
-CHECKPOINT, LOG = "last.pt", "log.jsonl"
 
 
 class TrainingError(RuntimeError):
@@ -48,19 +51,10 @@ def build(make: Callable[[], SSD], seed: int) -> SSD:
         return make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, settings.lr, settings.weight_decay, settings.bias_factor)
-    for group in groups:
-        group["full_lr"] = group["lr"]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, fused=True)
-    return torch.optim.SGD(groups, momentum=settings.momentum)
-
-
 def batch_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
-    """Forward pass, matching and loss of one batch on the model's device."""
+    """Forward pass, matching and loss of one batch on the model's device, over the positives of all processes."""
     device = model.priors_cxcywh.device
-    with autocast(device, settings.bfloat16):
+    with autocast(device, settings.precision):
         offsets, logits = model(batch.images)
     targets = encode_targets(
         batch.boxes_xyxy,
@@ -78,6 +72,7 @@ def batch_loss(model: SSD, batch: Batch, settings: Settings) -> MultiboxLoss:
         alpha=settings.alpha,
         ratio=settings.ratio,
         min_negatives=settings.min_negatives,
+        num_positives=distributed.all_sum((targets.labels > 0).sum()),
     )
 
 
@@ -98,43 +93,43 @@ class _Run:
     ) -> None:
         self.model, self.classes, self.settings, self.folder = model, classes, settings, folder
         self.data, self.loss = data, loss
+        self.device = model.priors_cxcywh.device
         model.base.freeze(settings.frozen_layers)
-        self.optimizer = _optimizer(model, settings)
+        self.stepper = Stepper(model, settings, self.device)
+        self.network = model
         self.step = 0
         self.saved_step: int | None = None
         self.records: list[dict[str, float]] = []
 
+    def _saved(self) -> tuple[Path, dict[str, Any], list[dict[str, float]]]:
+        """Path and content of the newest whole checkpoint, and the log up to it; the first process reads for all."""
+        path, content = keeping.newest(self.folder)
+        return path, content, [r for r in read_log(self.folder / LOG) if r["step"] <= content["step"]]
+
     def resume(self) -> None:
-        """Go back to the last checkpoint; raises CheckpointError when it belongs to other settings."""
-        path = self.folder / CHECKPOINT
-        content = checkpoints.load_checkpoint(path)
+        """Go back to the newest whole checkpoint; raises CheckpointError when it belongs to other settings."""
+        path, content, self.records = distributed.from_first(self._saved)
         network = {**self.model.config.to_dict(), "base": self.model.base_name}
         check_same_run(path, content["description"], self.settings, network, self.classes, self.data)
         self.model.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        self.stepper.load(content["optimizer"])
         self.step = self.saved_step = content["step"]
-        self.records = [r for r in read_log(self.folder / LOG) if r["step"] <= self.step]
+        if distributed.is_first():
+            keeping.tidy(self.folder, path, self.records)
+
+    def prepare(self) -> None:
+        """Make of the model the network that learns: compiled, where the settings say so, one of several."""
+        distributed.synchronize_norms(self.model, self.device)
+        network = torch.compile(self.model) if self.settings.compile else self.model
+        self.network = cast(SSD, distributed.data_parallel(cast(nn.Module, network), self.device))
 
     def learn(self, batch: Batch) -> MultiboxLoss:
-        """One step of the optimizer on one batch; raises TrainingError when loss or gradient is not finite."""
-        rate = learning_rate(self.step, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["full_lr"] * rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(self.model, batch, self.settings)
-        loss.total.backward()
-        limit = math.inf if self.settings.clip_norm is None else self.settings.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self._check_finite(loss.total, norm, batch.names)
-        self.optimizer.step()
+        """One step of the optimizer on one batch, this process's part; raises NotFiniteError as `Stepper` does."""
+        self.stepper.start(self.step)
+        loss = self.loss(self.network, batch, self.settings)
+        self.stepper.step(loss.total, self.step, batch.names)
         self.step += 1
         return loss
-
-    def _check_finite(self, loss: torch.Tensor, norm: torch.Tensor, names: Sequence[str]) -> None:
-        values = torch.stack([loss.detach().float(), norm.float()]).tolist()
-        for what, value in zip(("loss", "norm of the gradient"), values, strict=True):
-            if not math.isfinite(value):
-                raise TrainingError(_not_finite(what, value, self.step, names, self.whereabouts()))
 
     def whereabouts(self) -> str:
         """Where this run's last checkpoint is, or that there is none."""
@@ -151,87 +146,55 @@ class _Run:
         return batch
 
     def note(self, loss: MultiboxLoss, seconds: float) -> dict[str, float]:
-        """Add a record of this step to the log."""
+        """Add a record of this step to the log: of the whole batch, from all processes."""
         rate = learning_rate(self.step - 1, self.settings) * self.settings.lr
         record = {"step": self.step, "lr": rate, "seconds": round(seconds, 3)}
-        parts = {"loss": loss.total, "localization": loss.localization, "confidence": loss.confidence}
-        record |= {k: round(v.item(), 6) for k, v in parts.items()}
+        parts = torch.stack([t.detach().float() for t in (loss.total, loss.localization, loss.confidence)])
+        values = distributed.all_sum(parts).tolist()
+        record |= {
+            k: round(v, 6) for k, v in zip(("loss", "localization", "confidence"), values, strict=True)
+        }
         record["positives"] = int(loss.num_positives)
         self.records.append(record)
         return record
 
     def save(self) -> None:
         """Write log and checkpoint, the log first: a checkpoint never knows more than the log."""
-        self.write_log()
+        if distributed.is_first():
+            keeping.save(self.folder, self.records, self.saved_step, self._write_checkpoint)
+        self.saved_step = self.step
+
+    def _write_checkpoint(self, path: Path, previous: str | None) -> None:
         checkpoints.save_checkpoint(
-            self.folder / CHECKPOINT,
+            path,
             self.model,
             self.classes,
             self.step,
-            self.optimizer,
+            self.stepper.to_save(),
             self.settings.to_dict(),
             self.data,
+            previous,
         )
-        self.saved_step = self.step
 
     def write_log(self) -> None:
-        """Write the records so far, if there are any."""
-        lines = "".join(json.dumps(r) + "\n" for r in self.records)
-        if lines:
-            write_atomically(self.folder / LOG, lambda f: f.write(lines.encode()))
+        """Write the records so far, where there is room."""
+        if distributed.is_first():
+            with suppress(DiskFullError):
+                keeping.write_log(self.folder, self.records)
 
+    def asked_to_stop(self, stopping: Stopping, together: bool) -> bool:
+        """Whether a signal has come, to any process; of several, they agree on it in the steps that are `together`."""
+        asked = stopping.asked is not None
+        if distributed.size() == 1:
+            return asked
+        return together and bool(distributed.all_sum(torch.tensor(float(asked))))
 
-def check_same_run(
-    path: Path,
-    about: dict[str, Any],
-    settings: Settings,
-    network: dict[str, Any],
-    classes: Sequence[str],
-    data: dict[str, Any] | None = None,
-) -> None:
-    """Raises CheckpointError unless the run that a checkpoint's description is `about` may go on as this one.
-
-    network: the fields of `priors.Config` and `base`. Settings that change no number (workers, log_every,
-    save_every) may differ.
-    """
-    _check_same(path, "settings", about["settings"], settings.deciding())
-    _check_same(path, "classes", about["classes"], list(classes))
-    saved = {**about["config"], "base": about["base"]}
-    _check_same(path, "network", saved, json.loads(json.dumps(network)))
-    trained_on = [(d or {}).get("trained_on") for d in (about.get("data"), data)]
-    if trained_on[0] != trained_on[1]:
-        there, here = (f"{len(ids or [])} images" for ids in trained_on)
-        _refuse(path, "images to train on", f"{there} there, {here} here, not all the same")
-
-
-def _check_same(path: Path, what: str, saved: Any, wanted: Any) -> None:
-    if isinstance(wanted, dict):
-        keys = [k for k in wanted if saved.get(k) != wanted[k]]
-        detail = "; ".join(f"{k}: {saved.get(k)} there, {wanted[k]} here" for k in keys)
-    else:
-        detail = f"{saved} there" if saved != wanted else ""
-    if detail:
-        _refuse(path, what, detail)
-
-
-def _refuse(path: Path, what: str, detail: str) -> None:
-    raise checkpoints.CheckpointError(
-        f"{path}: the run to resume has other {what} ({detail}); repeat the first command's options, "
-        "or start anew in another folder"
-    )
-
-
-def _not_finite(what: str, value: float, step: int, names: Sequence[str], whereabouts: str) -> str:
-    return (
-        f"the {what} is {value} at step {step + 1}. Files of this batch: {', '.join(names)}. Usual reasons: a "
-        "rate too high (try a tenth, or --warmup), or broken boxes (`ssdedu check-data FOLDER`). "
-        + whereabouts
-    )
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The records of a run's log, oldest first; none where there is no log."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    def end_early(self) -> NoReturn:
+        """Save, and raise KeyboardInterrupt."""
+        self.stepper.check()
+        if self.saved_step != self.step:
+            self.save()
+        raise KeyboardInterrupt(self.whereabouts())
 
 
 def train(
@@ -247,50 +210,86 @@ def train(
     data: dict[str, Any] | None = None,
     loss: LossFunction = batch_loss,
 ) -> list[dict[str, float]]:
-    """Train `model` in place and return the log's records; `folder` receives last.pt and log.jsonl.
+    """Train `model` in place and return the log's records; `folder` receives last.pt, previous.pt, log.jsonl.
 
-    transform: augmentation to the network's input size, such as `augment.Augment`. resume goes on from last.pt
-    and gives, on one machine, the very numbers of an undisturbed run. until: stop after this many steps of the
-    schedule. after_save(model, step) is called behind each checkpoint. data: what is trained on and what is held
-    out, kept in the checkpoint. loss: another loss of a batch, for experiments. The log is written however
-    training ends. Raises TrainingError when the loss or its gradient is not finite or an image's boxes are broken,
-    CheckpointError when there is nothing fitting to resume.
+    transform: augmentation to the network's input size, such as `augment.Augment`. resume goes on from last.pt, or
+    from previous.pt if that is damaged, and gives, on one machine, the very numbers of an undisturbed run. until:
+    stop after this many steps of the schedule. after_save(model, step) is called behind each checkpoint. data: what
+    is trained on and what is held out, kept in the checkpoint. loss: another loss of a batch, for experiments. The
+    log is written however training ends; at Ctrl+C and SIGTERM a checkpoint, too (`stopping.Stopping`). Raises
+    TrainingError when the loss or its gradient is not finite or an image's boxes are broken, CheckpointError when
+    there is nothing fitting to resume, DiskFullError when there is no room for checkpoints.
+
+    Within `distributed.process_group` each process calls this with equal arguments and its own device; the first one
+    alone writes and calls after_save. A run may be resumed by another number of processes. A loss of yours must
+    divide by numbers of the whole batch (`distributed.all_sum`), since the processes' losses are added.
     """
     run = _Run(model, tuple(dataset.classes), settings, Path(folder), data or {}, loss)
     if len(dataset.classes) + 1 != model.num_classes:
         raise ValueError(
             f"{len(dataset.classes)} classes and background need num_classes {len(dataset.classes) + 1}"
         )
+    distributed.check_alike("data set and settings", [len(dataset), run.classes, settings.deciding(), data])
     if resume:
         run.resume()
     stop = min(settings.iterations, until or settings.iterations)
     loader = batches.training_batches(
-        dataset, transform, settings.batch_size, settings.seed, run.step, stop, settings.workers
+        dataset,
+        transform,
+        settings.batch_size,
+        settings.seed,
+        run.step,
+        stop,
+        settings.workers,
+        processes=(distributed.rank(), distributed.size()),
+        pin_memory=run.device.type == "cuda",
     )
+    if run.step < stop:
+        room = keeping.checkpoint_bytes(model, run.stepper.optimizer)
+        distributed.from_first(lambda: keeping.check_room(run.folder, room))
+    run.prepare()
     try:
-        _loop(run, loader, stop, after_save)
-    except BaseException:
+        with Stopping() as stopping:
+            _loop(run, loader, stop, after_save, stopping)
+    except BaseException as error:
         run.write_log()
-        raise
+        trouble = error if isinstance(error, NotFiniteError) else distributed.lost_process(error)
+        if trouble is None:
+            raise
+        raise TrainingError(f"{trouble} {run.whereabouts()}") from error
     return run.records
 
 
 def _loop(
-    run: _Run, loader: Iterable[Batch], stop: int, after_save: Callable[[SSD, int], None] | None
+    run: _Run,
+    loader: Iterable[Batch],
+    stop: int,
+    after_save: Callable[[SSD, int], None] | None,
+    stopping: Stopping,
 ) -> None:
-    model, settings = run.model, run.settings
-    device, start = model.priors_cxcywh.device, time.perf_counter()
+    model, settings, start = run.model, run.settings, time.perf_counter()
     before = run.records[-1]["seconds"] if run.records else 0.0
     model.train()
-    with tqdm(total=settings.iterations, initial=run.step, unit="step", desc="training") as bar:
-        for batch in loader:
-            loss = run.learn(run.check(batch).to(device))
+    silent = not distributed.is_first()
+    with tqdm(
+        total=settings.iterations, initial=run.step, unit="step", desc="training", disable=silent
+    ) as bar:
+        for batch in batches.on_device(map(run.check, loader), run.device):
+            loss = run.learn(batch)
             bar.update()
-            if run.step % settings.log_every == 0 or run.step == stop:
+            logs, saves = (
+                run.step % n == 0 or run.step == stop for n in (settings.log_every, settings.save_every)
+            )
+            if logs or saves:
+                run.stepper.check()
+            if logs:
                 record = run.note(loss, before + time.perf_counter() - start)
                 bar.set_postfix(loss=f"{record['loss']:.3f}", refresh=False)
-            if run.step % settings.save_every == 0 or run.step == stop:
+            if saves:
                 run.save()
-                if after_save is not None:
+                if after_save is not None and not silent:
                     after_save(model, run.step)
                     model.train()
+            if run.asked_to_stop(stopping, together=logs or saves):
+                run.end_early()
+    distributed.share_buffers(model)

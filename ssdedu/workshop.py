@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ssdedu import checkpoints, plots
+from ssdedu import distributed, keeping, plots, weights
 from ssdedu.base_weights import load_base
 from ssdedu.comp3 import write_comp3
 from ssdedu.datasets.cached import Cached
@@ -24,9 +25,9 @@ from ssdedu.files import write_atomically
 from ssdedu.inference import detect_dataset, detect_images
 from ssdedu.model import SSD
 from ssdedu.recipes import Recipe, recipe
-from ssdedu.sample import Dataset
-from ssdedu.splits import open_splits, open_unseen
-from ssdedu.train import CHECKPOINT, LOG, Settings, read_log, train
+from ssdedu.sample import Dataset, Truth
+from ssdedu.splits import Part, open_splits, open_unseen
+from ssdedu.train import LOG, Settings, read_log, train
 
 __all__ = ["choose_device", "detect_in_files", "evaluate_on_folder", "train_on_folder"]
 
@@ -38,23 +39,27 @@ _RANDOM_VGG = (
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of that name; auto takes a GPU where there is one. Raises ValueError for one that is not there."""
+    """The device of that name; auto takes a GPU where there is one. Raises ValueError for one that is not there.
+
+    Each of several processes (`distributed.process_group`) has a GPU of its own.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return distributed.own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"--device {name}: no such device; try cpu, cuda or auto") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"--device {name}: this torch sees no GPU; try --device cpu")
-    return device
+    return distributed.own_device(device)
 
 
 def _settings(chosen: Recipe, changes: dict[str, Any]) -> Settings:
     """The recipe's settings with the reader's changes; milestones and warm-up shrink with fewer steps."""
     given = {k: v for k, v in changes.items() if v is not None}
     base = chosen.settings.shortened(given.get("iterations", chosen.settings.iterations))
-    return replace(base, **{"workers": max(0, (os.cpu_count() or 1) - 2), **given})
+    workers = max(0, (os.cpu_count() or 1) - 2) // distributed.local_size()
+    return replace(base, **{"workers": workers, **given})
 
 
 def train_on_folder(
@@ -69,14 +74,17 @@ def train_on_folder(
     device: str = "auto",
     skip_bad: bool = False,
     resume: bool = False,
+    cache_mb: float = 1000,
     changes: dict[str, Any] | None = None,
 ) -> Evaluation:
     """Train a detector of `recipes.RECIPES` on VOC-layout folders and measure it on the held-out part.
 
     folder: one or several, such as VOC2007 and VOC2012; their splits as in `splits.open_splits`. `out` receives
     last.pt, log.jsonl, metrics.json and the figures. description: a JSON file with other default boxes for the
-    detector. base_weights: a file of `base_weights.load_base` from which the base starts. changes: fields of
-    `train.Settings`. Raises ValueError for the reader's mistakes, TrainingError where training cannot go on.
+    detector. base_weights: a file of `base_weights.load_base` from which the base starts. cache_mb: room for decoded
+    images on each machine. changes: fields of `train.Settings`. Within `distributed.process_group` all processes
+    train and measure together, and the first one writes. Raises ValueError for the reader's mistakes, TrainingError
+    where training cannot go on.
     """
     out, chosen = Path(out), recipe(detector)
     if description is not None:
@@ -84,25 +92,49 @@ def train_on_folder(
     if size_px is not None:
         chosen = chosen.sized(*size_px)
     settings, place = _settings(chosen, changes or {}), choose_device(device)
-    if (out / CHECKPOINT).exists() and not resume:
+    if keeping.has_checkpoint(out) and not resume:
         raise ValueError(f"{out} holds a run already; go on with --resume, or choose another --out")
     opened = open_splits(folder, splits, skip_bad)
     training, test = opened.training, opened.test
     print(f"{len(training)} images to train on, {len(test)} held out; classes: {', '.join(training.classes)}")
     model = chosen.model(len(training.classes) + 1, settings.seed).to(place)
     if base_weights is not None and not resume:
-        load_base(model.base, base_weights)
+        load_base(model, base_weights)
     elif chosen.from_random_vgg and not resume:
         print(_RANDOM_VGG)
-    cached = Cached(training, workers=settings.workers)
+    cached = Cached(training, _room(training, cache_mb), settings.workers)
     train(model, cached, chosen.augmentation(), settings, out, resume=resume, data=opened.record())
-    return _measure(model, test, out)
+    with keeping.saying_how_to_go_on(settings.iterations):
+        return _measure(model, test, out)
+
+
+def _room(dataset: Dataset, cache_mb: float) -> float:
+    """Megabytes for this process's decoded images; says so where not all of them fit."""
+    truths = (dataset.truth(i) for i in range(len(dataset)))
+    needed = sum(t.width_px * t.height_px * 3 for t in truths) / 1e6
+    share = cache_mb / distributed.local_size()
+    if needed > share:
+        wanted = math.ceil(needed) * distributed.local_size()
+        print(
+            f"{cache_mb:g} MB hold a part of the decoded images, the others are decoded again in each pass; "
+            f"--cache-mb {wanted} holds all"
+        )
+    return min(needed, share)
+
+
+def _detect_all(model: SSD, dataset: Dataset) -> tuple[list[Detections], list[Truth]]:
+    """Detections and truths of every image in order, in every process; each looks at its part of them."""
+    mine = Part(dataset, distributed.part(len(dataset)))
+    found, truths = detect_dataset(model, mine, progress=distributed.is_first())
+    return distributed.gathered(found), distributed.gathered(truths)
 
 
 def _measure(model: SSD, test: Dataset, out: Path, metric: str = "voc07") -> Evaluation:
-    """Evaluate and write metrics.json and the figures."""
-    found, truths = detect_dataset(model, test)
+    """Evaluate and write metrics.json and the figures, in the first process."""
+    found, truths = _detect_all(model, test)
     evaluation = evaluate_voc(found, truths, test.classes, metric)
+    if not distributed.is_first():
+        return evaluation
     text = json.dumps(evaluation.as_dict(), indent=1)
     write_atomically(out / "metrics.json", lambda f: f.write(text.encode()))
     plots.save(plots.loss_curve(read_log(out / LOG)), out / "loss.png")
@@ -124,16 +156,18 @@ def evaluate_on_folder(
     report: str | Path | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Measure the detector of a checkpoint on a VOC-layout folder; comp3 and report name files to write.
+    """Measure a detector on a VOC-layout folder; comp3 and report name files to write.
 
-    Without a split: on the images held out from its training, see `splits.open_unseen`.
+    checkpoint: a file that `weights.load` reads, other people's SSD300 included, each with its own way of looking at
+    photos. Without a split: on the images held out from its training, see `splits.open_unseen`.
     """
     place = choose_device(device)
-    model, classes = checkpoints.load_detector(checkpoint)
-    record = checkpoints.load_checkpoint(checkpoint)["description"].get("data", {})
-    dataset = open_unseen(folder, split, classes, record, skip_bad)
-    found, truths = detect_dataset(model.to(place), dataset)
+    model, classes = weights.load(checkpoint)
+    dataset = open_unseen(folder, split, classes, weights.data_record(checkpoint), skip_bad)
+    found, truths = _detect_all(model.to(place), dataset)
     evaluation = evaluate_voc(found, truths, classes, metric)
+    if not distributed.is_first():
+        return evaluation
     if comp3 is not None:
         write_comp3(comp3, found, truths, classes)
     if report is not None:
@@ -171,7 +205,7 @@ def detect_in_files(
     at the end, when the others are done, for files that are no pictures.
     """
     place = choose_device(device)
-    model, classes = checkpoints.load_detector(checkpoint)
+    model, classes = weights.load(checkpoint)
     model, out = model.to(place), Path(out)
     out.mkdir(parents=True, exist_ok=True)
     paths = list(dict.fromkeys(Path(p) for p in images))

@@ -49,7 +49,8 @@ def test_help_and_priors_come_without_torch():
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "evaluate", "detect", "priors", "check-data", "solution"]
+    "command",
+    ["demo", "train", "evaluate", "detect", "priors", "check-data", "download", "export", "solution"],
 )
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -162,7 +163,7 @@ def test_priors_fit_needs_objects(tmp_path, capsys):
     (["train", "nowhere", "--device", "abacus"], "--device abacus"),
     (["evaluate", "none.pt", "nowhere", "--device", "abacus"], "--device abacus"),
     (["detect", "nothing.jpg", "--checkpoint", "none.pt", "--device", "abacus"], "--device abacus"),
-    (["detect", "nothing.jpg"], "`ssdedu demo` makes it"),
+    (["detect", "nothing.jpg"], "nothing.jpg: no such picture"),
     (["train", "nowhere", "--lr", "0"], "lr must be above 0"),
     (["check-data", "nowhere"], "nowhere"),
     (["solution", "nothing"], "nothing"),

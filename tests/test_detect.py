@@ -170,3 +170,16 @@ def test_above_filters_by_score():
     assert 0 < len(few) < len(found)
     assert few.scores.min() > 0.5
     assert len(few.boxes_xyxy) == len(few.labels) == (found.scores > 0.5).sum()
+
+
+def test_a_batch_of_no_images_gives_no_detections():
+    offsets, logits, p = random_outputs(0, 1, 3, 1.0)
+    assert detect(offsets[:0], logits[:0], p) == []
+
+
+def test_detections_hold_no_more_memory_than_they_need():
+    """Kept for thousands of images, and written to files: no views of the batch's tensors."""
+    offsets, logits, p = random_outputs(1, 2, 3, 3.0)
+    for found in detect(offsets, logits, p, score_threshold=0.9, max_detections=None):
+        for values in (found.boxes_xyxy, found.scores, found.labels):
+            assert values.untyped_storage().nbytes() == values.numel() * values.element_size()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ssdedu import weights
 from ssdedu.course import environment
 
 
@@ -31,7 +32,7 @@ def test_an_old_python_an_absent_detector_and_a_broken_check_fail(monkeypatch):
     with pytest.raises(RuntimeError, match="older Python"):
         environment._python()
     monkeypatch.undo()
-    monkeypatch.setattr("ssdedu.weights.SHIPPED", "data/nothing")
+    monkeypatch.setitem(weights.SHIPPED, "shapes", "data/nothing")
     with pytest.raises(FileNotFoundError):
         environment._detector()
     monkeypatch.setattr("ssdedu.course.exercise.judge", lambda e, a: type("V", (), {"status": "wrong"}))

@@ -63,9 +63,30 @@ def test_a_measured_run_shows_both_parts_of_the_loss_and_every_class_best_first(
     fig = figures.measured_run({"log": log, "ap": ap, "mean_ap": 0.375})
     _check_readable(fig)
     left, right = fig.axes
-    assert [line.get_ydata() for line in left.lines] == [[3.0, 1.5, 1.0], [1.0, 0.5, 1 / 3]]
+    assert [list(line.get_ydata()) for line in left.lines] == [[3.0, 1.5, 1.0], [1.0, 0.5, 1 / 3]]
     assert [t.get_text() for t in left.get_legend().get_texts()] == ["confidence", "localization"]
     assert [t.get_text() for t in right.get_yticklabels()] == ["cat", "bird", "bottle"]
     assert [bar.get_width() for bar in right.patches] == [75, 25, 12.5]
-    assert right.lines[0].get_xdata() == [37.5, 37.5]
+    assert list(right.lines[0].get_xdata()) == [37.5, 37.5]
     assert right.get_legend().get_texts()[0].get_text() == "mean 37.5"
+
+
+def test_a_measured_run_shows_another_detectors_ap_beside_its_own():
+    run = {"log": [], "ap": {"bird": 0.25, "cat": 0.75}, "mean_ap": 0.5}
+    fig = figures.measured_run(run, {"cat": 0.875, "bird": 0.125}, "another")
+    _check_readable(fig)
+    mean, marks = fig.axes[1].lines
+    assert marks.get_xydata().tolist() == [[87.5, 0], [12.5, 1]]
+    assert (marks.get_linestyle(), marks.get_marker()) == ("None", "D")
+    assert [t.get_text() for t in fig.axes[1].get_legend().get_texts()] == [mean.get_label(), "another"]
+    assert [(t.get_text(), t.get_position(), t.get_color()) for t in fig.axes[1].texts] == [
+        ("75", (1, 0), "white"),
+        ("25", (1, 1), "white"),
+    ]
+
+
+def test_photos_are_as_wide_as_asked_for():
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0))
+    wide, narrow = (figures.found_in([draw_scene(1, 0)], [nothing], CLASSES, width) for width in (8, 6))
+    assert [fig.get_size_inches()[0] for fig in (wide, narrow)] == [8, 6]
+    assert wide.get_size_inches()[1] > narrow.get_size_inches()[1]

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdedu.loss import multibox_loss, smooth_l1
+from ssdedu.loss import _localization_sum, _sum_where, multibox_loss, smooth_l1
 from ssdedu.mining import hard_negatives
 
 
@@ -144,3 +144,36 @@ def test_smooth_l1_is_smooth_where_the_pieces_meet():
     np.testing.assert_allclose(smooth_l1(d), [0.5, 0.5, 0, 0.125, 2.5])
     below, above = smooth_l1(torch.tensor([1 - 1e-4, 1 + 1e-4])).tolist()
     assert above - below == pytest.approx(2e-4, rel=1e-2)
+
+
+@pytest.mark.parametrize("positives", [0, 1, 40])
+def test_sums_without_counting_are_the_same_loss(positives):
+    """As on a GPU, where picking rows would wait for their number: the loss and its gradient, by masks."""
+    generator = torch.Generator().manual_seed(positives)
+    offsets, targets = torch.randn(2, 2, 60, 4, generator=generator)
+    labels = torch.zeros(2, 60, dtype=torch.int64)
+    labels.view(-1)[torch.randperm(120, generator=generator)[:positives]] = 3
+    results = []
+    for at_once in (False, True):
+        x = offsets.clone().requires_grad_()
+        total = _localization_sum(x, targets, labels > 0, 0.7, at_once)
+        total = total + _sum_where(x[..., 0].exp(), labels > 0, at_once)
+        total.backward()
+        results.append((total.detach(), x.grad))
+    torch.testing.assert_close(results[0], results[1])
+    assert (results[1][1] != 0).any() == (positives > 0)
+
+
+def test_a_part_of_a_batch_is_divided_by_the_positives_of_all():
+    offsets, targets = torch.randn(2, 3, 9, 4, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(3, 9, 5, generator=torch.Generator().manual_seed(1))
+    labels = torch.zeros(3, 9, dtype=torch.int64)
+    labels[0, :4], labels[2, 3] = 1, 4
+    whole = multibox_loss(offsets, logits, targets, labels)
+    parts = [
+        multibox_loss(offsets[i], logits[i], targets[i], labels[i], num_positives=whole.num_positives)
+        for i in (slice(0, 1), slice(1, 3))
+    ]
+    for name in ("total", "localization", "confidence"):
+        torch.testing.assert_close(getattr(whole, name), sum(getattr(p, name) for p in parts))
+    assert [int(p.num_positives) for p in parts] == [5, 5]

@@ -1,14 +1,18 @@
 """The network against published shapes and counts, and against default boxes cell by cell."""
 
 import dataclasses
+import hashlib
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssdedu import model, priors
-from ssdedu.model import SSD, L2Norm
+from ssdedu import bases, model, priors
+from ssdedu.bases import L2Norm
+from ssdedu.model import SSD
 from ssdedu.priors import Config, Extra, FeatureMap
 
 
@@ -78,7 +82,68 @@ def test_batch_norm_variant_has_norms_and_no_conv_bias_before_them():
     net = on_meta(lambda: SSD(priors.SSD300_VOC, 21, "vgg16_bn"))
     norms = sum(isinstance(m, nn.BatchNorm2d) for m in net.modules())
     assert norms == 15 + 2 * 4
-    assert all(c.bias is None for c in net.base.modules() if isinstance(c, nn.Conv2d))
+    assert all(
+        c.bias is None for part in (net.base, net.extras) for c in part.modules() if isinstance(c, nn.Conv2d)
+    )
+    assert not any(isinstance(m, L2Norm) for m in net.modules())
+
+
+def test_separable_extras_and_predictors_are_ssdlites():
+    """MobileNetV2's Sec. 6.2: each 3x3 convolution becomes a depthwise one, normalised, and a 1x1."""
+    net = on_meta(lambda: SSD(priors.SSD300_MOBILENET, 21, "mobilenet"))
+    for block, m in zip(net.extras, priors.SSD300_MOBILENET.maps[3:], strict=True):
+        first, depthwise, last = (c for c in block if isinstance(c, nn.Conv2d))
+        shape = depthwise.kernel_size[0], depthwise.stride[0], depthwise.padding[0]
+        assert shape == (m.extra.kernel, m.extra.stride, m.extra.padding)
+        assert depthwise.groups == depthwise.in_channels == first.out_channels == m.extra.mid
+        assert (last.kernel_size, last.groups, last.out_channels) == ((1, 1), 1, m.extra.out)
+        kinds = [type(part).__name__ for part in block]
+        assert kinds == ["Conv2d", "BatchNorm2d", "ReLU"] * 3
+    depths = (256, 512, 1024, 512, 256, 256)
+    for heads, numbers in ((net.offset_heads, 4), (net.class_heads, 21)):
+        for head, depth, m in zip(heads, depths, net.config.maps, strict=True):
+            depthwise, norm, _, last = head
+            assert depthwise.weight.shape == (depth, 1, 3, 3)
+            assert norm.num_features == depth
+            assert last.weight.shape == (m.boxes_per_cell * numbers, depth, 1, 1)
+            assert last.bias is not None
+
+
+def wave(shape, phase):
+    """Numbers that are the same on every machine, unlike a random generator's."""
+    count = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    return (0.7 * count + phase).sin().reshape(shape)
+
+
+def test_the_trained_mobilenet_detector_stays_loadable():
+    """Names and shapes of its numbers, and what it gives for weights known by a formula: checkpoints rest on both."""
+    net = SSD(priors.SSD300_MOBILENET, 21, "mobilenet").double().eval()
+    state = net.state_dict()
+    layout = "\n".join(f"{name} {list(value.shape)}" for name, value in state.items())
+    known = "ab6a5d9c114240f3a72f12074fad35ac37a332b7d488f53773075ae42843793b"
+    assert hashlib.sha256(layout.encode()).hexdigest() == known
+    for i, (name, value) in enumerate(state.items()):
+        if value.ndim == 4:
+            value.copy_(wave(value.shape, i) * (6 / value[0].numel()) ** 0.5)
+        elif value.ndim == 1:
+            middle, reach = (1, 0.5) if "running_var" in name else (name.endswith("weight"), 0.1)
+            value.copy_(middle + reach * wave(value.shape, i))
+    with torch.no_grad():
+        offsets, logits = net((127.5 + 127.5 * wave((1, 3, 300, 300), 0)).round())
+    sizes = [m.num_boxes for m in net.config.maps]
+    found = [
+        (o.abs().mean().item(), c.std().item())
+        for o, c in zip(offsets[0].split(sizes), logits[0].split(sizes), strict=True)
+    ]
+    pinned = [
+        (5.257184, 5.096521),
+        (4.383611, 6.029414),
+        (12.04326, 10.21804),
+        (1.401004, 139.1364),
+        (1539.8, 406.6898),
+        (5546.927, 12090.74),
+    ]
+    assert found == [pytest.approx(pair, rel=1e-6) for pair in pinned]
 
 
 def test_l2_norm_by_hand():
@@ -135,8 +200,6 @@ def test_input_is_normalised_by_the_bases_mean():
     with torch.no_grad():
         net(torch.full((1, 3, 128, 128), 127.5))
     assert seen[0].abs().max() == 0
-    assert on_meta(model.ssd300).mean.shape == (3, 1, 1)
-    assert SSD(dataclasses.replace(priors.SHAPES128), 2, "small").mean.flatten().tolist() == [127.5] * 3
 
 
 def test_one_map_predicts_from_the_last_base_map():
@@ -148,9 +211,10 @@ def test_one_map_predicts_from_the_last_base_map():
 
 
 @pytest.mark.parametrize(("width", "height"), [(300, 300), (500, 300), (300, 512), (641, 333)])
-def test_fit_config_gives_maps_that_the_network_has(width, height):
-    config = model.fit_config(priors.SSD300_VOC, width, height)
-    net = on_meta(lambda: SSD(config, 3))
+@pytest.mark.parametrize(("start", "base"), [("SSD300_VOC", "vgg16"), ("SSD300_MOBILENET", "mobilenet")])
+def test_fit_config_gives_maps_that_the_network_has(start, base, width, height):
+    config = model.fit_config(priors.PRESETS[start], width, height, base)
+    net = on_meta(lambda: SSD(config, 3, base)).eval()
     offsets, _ = net(torch.zeros(1, 3, height, width, device="meta"))
     assert offsets.shape[1] == config.num_boxes
     if (width, height) == (300, 300):
@@ -161,14 +225,51 @@ def test_fit_config_gives_maps_that_the_network_has(width, height):
 
 
 @pytest.mark.parametrize("size", [320, 500, 512, 544, 600, 640, 800, (700, 500)])
-@pytest.mark.parametrize("config", [priors.SSD300_VOC, priors.SSD512_VOC])
-def test_fitted_grids_fill_the_image_and_stay_in_it(config, size):
+@pytest.mark.parametrize(("config", "base"), [
+    (priors.SSD300_VOC, "vgg16"), (priors.SSD512_VOC, "vgg16"), (priors.SSD300_MOBILENET, "mobilenet"),
+])  # fmt: skip
+def test_fitted_grids_fill_the_image_and_stay_in_it(config, base, size):
     width, height = size if isinstance(size, tuple) else (size, size)
-    for m in model.fit_config(config, width, height).maps:
+    for m in model.fit_config(config, width, height, base).maps:
         centers = priors.cell_centers(m, width, height)
         assert centers.max() <= 1.02
         for cells, last in ((m.width, centers[-1, -1, 0]), (m.height, centers[-1, -1, 1])):
             assert 1 - last <= 1.5 / cells
+
+
+@pytest.mark.parametrize(("config", "base"), [
+    (priors.SSD300_VOC, "vgg16"), (priors.SSD512_COCO, "vgg16_bn"), (priors.SSD300_FULL_VGG, "vgg16_full"),
+    (priors.SSD300_MOBILENET, "mobilenet"), (priors.SHAPES128_COARSE_MAP, "small"),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [(300, 300), (301, 331), (512, 298), (299, 640)])
+def test_sizes_by_arithmetic_are_those_of_the_running_network(config, base, size):
+    network = on_meta(lambda: bases.make_base(base))
+    wanted = model._sizes_by_running(config, network, size[::-1])
+    assert model.map_sizes(config, base, *size) == wanted
+
+
+def test_a_base_that_branches_is_measured_by_running(monkeypatch):
+    class Branching(bases.SmallBase):
+        tapped = ()
+
+    monkeypatch.setitem(bases.BASES, "branching", Branching)
+    assert model.map_sizes(priors.SHAPES128, "branching", 128, 96) == [(12, 16), (6, 8), (3, 4), (2, 2)]
+    start = priors.SHAPES128.maps
+    bare = priors.SHAPES128.replace(maps=tuple(dataclasses.replace(m, extra=None) for m in start))
+    with pytest.raises(ValueError, match="4 maps, but base and extra blocks give 2"):
+        SSD(bare, 2, "branching")
+    tight = priors.SHAPES128.replace(
+        maps=(*start[:3], dataclasses.replace(start[3], extra=Extra(8, 8, 5, 1, 0)))
+    )
+    with pytest.raises(ValueError, match="SHAPES128: an input of 64 x 64 px is too small"):
+        model.map_sizes(tight, "branching", 64, 64)
+
+
+def test_a_detector_is_built_without_loading_torchs_compiler():
+    """It took a second before the first photo, for numbers that nobody reads."""
+    use = "from ssdedu import model, priors; model.SSD(priors.SHAPES128, 3, 'small'); import ssdedu.recipes"
+    code = f"import sys; {use}; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_images_of_another_size_are_refused():
@@ -183,6 +284,13 @@ def test_a_description_that_does_not_fit_is_named():
         SSD(priors.SSD300_VOC.replace(maps=maps), 21)
     with pytest.raises(ValueError, match="too small"):
         model.fit_config(priors.SSD300_VOC, 64, 64)
+    for size in ((128, 300), (300, 128), (31, 31)):
+        with pytest.raises(
+            ValueError, match=f"SSD300_MOBILENET: an input of {size[0]} x {size[1]} px is too small"
+        ):
+            model.fit_config(priors.SSD300_MOBILENET, *size, "mobilenet")
+    with pytest.raises(ValueError, match="base must be one of"):
+        model.fit_config(priors.SSD300_VOC, 300, 300, "resnet")
     with pytest.raises(ValueError, match="base must be one of"):
         SSD(priors.SSD300_VOC, 21, "resnet")
     with pytest.raises(ValueError, match="num_classes"):
@@ -210,7 +318,53 @@ def test_parameter_groups_follow_the_original():
     weights, scales, biases = model.parameter_groups(net, 0.001, 5e-4)
     assert [g["lr"] for g in (weights, scales, biases)] == [0.001, 0.001, 0.002]
     assert [g["weight_decay"] for g in (weights, scales, biases)] == [5e-4, 0.0, 0.0]
-    assert all(p.dim() == 4 or p is net.base.l2_norm.weight for p in weights["params"])
+    assert all(p.dim() == 4 for p in weights["params"])
     assert len(scales["params"]) == 2 * 23  # batch normalisation's factors and shifts
     assert len(biases["params"]) == 2 * 6  # the heads
     assert sum(len(g["params"]) for g in (weights, scales, biases)) == len(list(net.parameters()))
+
+
+def test_the_papers_network_has_its_l2_norm_among_the_weights():
+    net = on_meta(model.ssd300)
+    weights, scales, biases = model.parameter_groups(net, 0.001, 5e-4)
+    assert [p.shape for p in weights["params"] if p.dim() != 4] == [(512,)]
+    assert scales["params"] == []
+    assert len(weights["params"]) - 1 == len(biases["params"]) == 15 + 8 + 12
+
+
+@pytest.mark.parametrize(("config", "base"), [
+    (priors.SSD300_VOC, "vgg16_bn"), (priors.SSD300_MOBILENET, "mobilenet"),
+    (model.fit_config(priors.SHAPES128_ONE_MAP, 16, 16, "small"), "small"),
+])  # fmt: skip
+def test_one_image_is_too_few_to_train_where_a_normalised_map_has_one_cell(config, base):
+    """torch would say "Expected more than 1 value per channel when training", without a hint at the batch."""
+    net = on_meta(lambda: SSD(config, 3, base)).train()
+    image = torch.zeros(1, 3, config.height_px, config.width_px, device="meta")
+    with pytest.raises(
+        ValueError, match=r"needs 2 images or more a batch in training.* map \w+ of 1 x 1 cells"
+    ):
+        net(image)
+    assert net(image.expand(2, -1, -1, -1))[0].shape[0] == 2
+    assert net.eval()(image)[0].shape[0] == 1
+
+
+def test_one_image_trains_where_nothing_stands_in_the_way():
+    for config, base in ((priors.SSD300_VOC, "vgg16"), (priors.SHAPES128, "small")):
+        net = on_meta(lambda config=config, base=base: SSD(config, 3, base)).train()
+        assert net(torch.zeros(1, 3, config.height_px, config.width_px, device="meta"))[0].shape[0] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "base"), [(priors.SHAPES128, "small"), (priors.SSD300_MOBILENET, "mobilenet")]
+)
+def test_one_exported_program_serves_every_batch(config, base):
+    net = SSD(config, 3, base).eval()
+    shape = 3, config.height_px, config.width_px
+    dynamic = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(net, (torch.zeros(2, *shape),), dynamic_shapes=dynamic).module()
+    images = torch.rand(3, *shape) * 255
+    with torch.no_grad():
+        for number in (1, 3):
+            for one, other in zip(program(images[:number]), net(images[:number]), strict=True):
+                torch.testing.assert_close(one, other)

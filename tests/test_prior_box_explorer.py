@@ -112,12 +112,26 @@ def test_turned_knobs_follow_the_formulas(whole, tmp_path):
 def test_every_preset_trims_to_descriptions_that_build():
     """The fewest maps that the slider offers, and one more, make a network."""
     presets = {p["config"]["name"]: p for p in PriorBoxExplorer().presets}
-    for name, base in {"SHAPES128": "small", "SSD300_VOC": "vgg16", "SSD300_FULL_VGG": "vgg16_full"}.items():
+    named = {"SHAPES128": "small", "SSD300_VOC": "vgg16", "SSD300_FULL_VGG": "vgg16_full"}
+    for name, base in {**named, "SSD300_MOBILENET": "mobilenet"}.items():
         least = presets[name]["min_maps"]
         for number in (least, least + 1):
             config = priors.PRESETS[name]
             with torch.device("meta"):
                 model.SSD(config.replace(maps=config.maps[:number]), 3, base)
+
+
+def test_every_map_of_every_preset_has_its_field():
+    """On its own base: MobileNet's cells start elsewhere than VGG16's, and in a wide image x and y differ."""
+    presets = {p["config"]["name"]: p for p in PriorBoxExplorer().presets}
+    assert set(presets) == set(priors.PRESETS)
+    for name, preset in presets.items():
+        assert len(preset["fields"]) == len(priors.PRESETS[name].maps), name
+    assert [f["start"] for f in presets["SSD300_MOBILENET"]["fields"][:2]] == [3.5, 11.5]
+    assert all(f["start_y"] == f["start"] for p in presets.values() for f in p["fields"])
+    wide = model.fit_config(priors.SSD300_MOBILENET, 301, 300, "mobilenet")
+    own = PriorBoxExplorer(config=wide, base="mobilenet").presets[0]["fields"][0]
+    assert (own["start"], own["start_y"], own["jump"]) == (4.5, 3.5, 8)
 
 
 @needs_node
@@ -185,3 +199,14 @@ def test_a_description_of_ones_own_becomes_a_detector_to_choose(explorer):
     assert [p["config"]["name"] for p in explorer.presets].count("OWN") == 1
     with pytest.raises(ValueError, match="preset must be one of OWN, "):
         explorer.preset = "nothing"
+
+
+@pytest.mark.parametrize("clip", ["wh", "cxcywh"])
+def test_clamped_default_boxes_of_other_programs_are_refused(clip):
+    config = priors.SSD300_VOC.replace(name="OTHER", clip=clip)
+    with pytest.raises(ValueError, match=f"OTHER: clip is '{clip}'"):
+        PriorBoxExplorer(config=config)
+    explorer = PriorBoxExplorer()
+    with pytest.raises(ValueError, match=f"OTHER: clip is '{clip}'"):
+        explorer.config = config
+    assert explorer.config == priors.SSD300_VOC

@@ -90,8 +90,7 @@ def test_the_table_of_modules_has_every_module_of_the_design():
         "files",
         "sample",
         "precision",
-        "base_weights",
-        "bases",
+        "padding",
         "settings",
         "demo",
         "plots",
@@ -100,3 +99,14 @@ def test_the_table_of_modules_has_every_module_of_the_design():
     }
     missing = {m for m in modules - behind_them if not re.search(rf"`(datasets\.)?{m}`", README)}
     assert missing == set()
+
+
+def test_the_detector_for_photos_is_described_as_it_was_measured():
+    run = results("voc2007_300px_mobilenet.json")
+    text = " ".join(README.split())
+    assert f"trained on the {run['images']:,} trainval photos of VOC2007 at 300 px" in text
+    assert (
+        f"for {run['steps']:,} steps, {run['passes']} passes, which took {run['training_seconds'] / 60:.0f} min"
+        in text
+    )
+    assert f"On the {run['test_images']:,} test photos its mAP is {run['mean_ap']:.3f} (11 points;" in text

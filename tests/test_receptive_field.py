@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ssdedu.model import VGG16, L2Norm, map_sizes
+from ssdedu.bases import VGG16, L2Norm, SameConv2d
+from ssdedu.model import map_sizes
 from ssdedu.priors import SSD300_VOC
 from ssdedu.receptive_field import (
     Field,
@@ -347,6 +348,48 @@ def test_layers_of_torch_modules():
     assert layers_of(list(module)) == expected
     shape = module(torch.zeros(1, 3, 41, 50)).shape
     assert [chain(expected, size)[-1].size for size in (41, 50)] == list(shape[-2:])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([1, 3, 5]), st.integers(1, 3), st.integers(1, 2)), min_size=1, max_size=3
+    ),
+    st.integers(1, 40),
+    st.data(),
+)
+def test_tensorflows_padding_is_a_layer_once_the_size_is_known(shapes, size, data):
+    """The layers of SameConv2d give torch's sizes and, pixel by pixel, the measured gradient."""
+    module = nn.Sequential(*(SameConv2d(1, 1, k, s, dilation=d) for k, s, d in shapes))
+    layers = layers_of(module, size=size)
+    cells = chain(layers, size)[-1].size
+    assert module(torch.zeros(1, 1, size, size)).shape[-2:] == (cells, cells)
+    index = data.draw(st.integers(0, cells - 1))
+    seen = footprint(layers, size, index)
+    found = measured(module, (1, size, size), (index, index))
+    assert found.rows == found.columns == (seen[0], seen[-1])
+    assert np.array_equal(np.flatnonzero(found.gradient.any(0)), seen)
+
+
+def test_tensorflows_padding_without_what_decides_it():
+    assert layers_of([SameConv2d(1, 1, 3, 2)], size=300) == (Layer(3, 2, 0, ceil_mode=True, name="0"),)
+    assert layers_of([SameConv2d(1, 1, 3, 2)], size=75) == (Layer(3, 2, 1, name="0"),)
+    after_pool = [nn.MaxPool2d(2), SameConv2d(1, 1, 3, 2)]
+    assert layers_of(after_pool, size=150)[1] == Layer(3, 2, 1, name="1")  # the pool leaves 75 cells
+    with pytest.raises(
+        ValueError, match=r"'0\.1': its padding follows from the size of the input: pass size"
+    ):
+        layers_of(nn.Sequential(nn.Sequential(nn.ReLU(), SameConv2d(1, 1, 3))))
+    with pytest.raises(ValueError, match="an even kernel at stride 1 is padded on one side"):
+        layers_of([SameConv2d(1, 1, 2)], size=9)
+
+
+def test_a_relu6_does_not_hide_what_a_cell_sees():
+    """Two sums over 3x3 pixels of 0.5 and more stand above its limit of 6, where the gradient is 0."""
+    sums = [nn.AvgPool2d(3, 1, divisor_override=1) for _ in range(2)]
+    module = nn.Sequential(*sums, nn.ReLU6(), nn.Conv2d(1, 1, 3))
+    assert measured(module, (1, 9, 9), (1, 1)).rows == (1, 7)
+    assert module[2].max_val == 6
 
 
 @pytest.mark.parametrize("atrous", [True, False])

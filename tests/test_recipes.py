@@ -1,4 +1,4 @@
-"""Recipes, the decoded cache, and the choice of splits and device."""
+"""Recipes, and the choice of splits and device."""
 
 import subprocess
 import sys
@@ -10,7 +10,6 @@ import torch
 from ssdedu import workshop
 from ssdedu.batches import AugmentedView
 from ssdedu.datasets import shapes
-from ssdedu.datasets.cached import Cached
 from ssdedu.datasets.shapes import Shapes
 from ssdedu.model import parameter_groups
 from ssdedu.recipes import RECIPES, recipe
@@ -56,31 +55,6 @@ def test_fewer_steps_shrink_the_schedule():
     assert (s.milestones, s.lr) == ((8_000, 10_000), 1e-3)
     longer = workshop._settings(recipe("small"), {"iterations": 15_000})
     assert longer.warmup == recipe("small").settings.warmup
-
-
-def test_the_cache_reads_once_as_far_as_it_fits():
-    class Counting(Shapes):
-        reads = 0
-
-        def __getitem__(self, index):
-            Counting.reads += 1
-            return shapes.draw_scene(self.seed, index)
-
-    data = Counting(3, seed=1)
-    cache = Cached(data, megabytes=2 * 128 * 128 * 3 / 1e6)
-    twice = [cache[i] for _ in range(2) for i in range(3)]
-    assert Counting.reads == 4  # the third image found no room
-    assert all(np.array_equal(a.image, b.image) for a, b in zip(twice[:3], twice[3:], strict=True))
-    Counting.reads = 0
-    shared = Cached(
-        data, megabytes=2 * 128 * 128 * 3 / 1e6, workers=2
-    )  # room for one in each of two processes
-    for i in (0, 1, 0, 1):
-        shared[i]
-    assert Counting.reads == 3
-    assert len(cache) == 3
-    assert list(cache.classes) == list(data.classes)
-    assert cache.truth(1).labels.tolist() == data[1].labels.tolist()
 
 
 def test_a_view_is_as_long_as_its_data():

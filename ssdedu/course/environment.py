@@ -37,7 +37,7 @@ def _detector() -> None:
     from ssdedu.inference import detect_images
 
     scene = Shapes(1, seed=1_000_000)[0]
-    found = detect_images(weights.shipped().model, [scene.image])[0]
+    found = detect_images(weights.shipped("shapes").model, [scene.image])[0]
     if not (found.scores > 0.5).any():
         raise RuntimeError("the shipped detector finds nothing in a scene in which it should")
 

@@ -47,7 +47,7 @@ function paintGrid(ctx, scale, { config, map: k }) {
 }
 
 function paintField(ctx, scale, { config, map, cell, field }) {
-  const center = [field.start + cell[1] * field.jump, field.start + cell[0] * field.jump];
+  const center = [field.start + cell[1] * field.jump, field.start_y + cell[0] * field.jump];
   const frames = [[field.field_px, [2, 4], "theoretical field"], [field.middle_px, [10, 5], "its middle, 95 %"]];
   for (const [i, [size, dash, text]] of frames.entries()) {
     const [cx, cy] = [center[0] / config.width_px, center[1] / config.height_px];

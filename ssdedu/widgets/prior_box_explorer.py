@@ -32,10 +32,11 @@ KNOBS: dict[str, tuple[float | None, float, float, bool]] = {
     "SSD512_COCO": (0.04, 0.1, 0.9, True),
     "SSD300_PAPER": (0.1, 0.2, 0.9, False),
     "SSD300_FULL_VGG": (0.1, 0.2, 0.9, True),
+    "SSD300_MOBILENET": (0.1, 0.2, 0.9, True),
 }
 """Scale of the first map, s_min, s_max, and whether in whole percents, from which a preset's sizes follow."""
 
-_BASES = {"SSD300_FULL_VGG": "vgg16_full", "SHAPES128": "small"}
+_BASES = {"SSD300_FULL_VGG": "vgg16_full", "SSD300_MOBILENET": "mobilenet", "SHAPES128": "small"}
 _BASES |= {"SHAPES128_ONE_MAP": "small", "SHAPES128_COARSE_MAP": "small"}
 _SHOWN = (0, 233)  # seed and index of the drawn scene that is shown where none is given
 
@@ -44,7 +45,7 @@ class PriorBoxExplorer(Explorer):
     """Objects on an image, the default boxes of a detector, and which are matched: all of it can be changed.
 
     scene: a Sample, an image (H, W, 3) uint8 or a picture file; by default a drawn scene. config: the description to
-    begin with, a preset or your own; base: its base network in `model.BASES`, by which receptive fields are known.
+    begin with, a preset or your own; base: its base network in `bases.BASES`, by which receptive fields are known.
     classes: names for labels. data: a VOC-layout folder (or several), a data set, truths, or boxes (G, 4) image by
     image in fractions: then it also shows how many of their objects the default boxes cover. threshold and rule: of
     `matching.match`. What the page shows while a hand moves is its own twin of this package; at rest `answer` and
@@ -250,8 +251,12 @@ def _presets(config: Config, base: str | None) -> list[dict[str, Any]]:
 @cache
 def _preset(config: Config, base: str | None) -> dict[str, Any]:
     """What the page knows of a detector: description, knobs, receptive fields, fewest maps, original steps."""
+    if isinstance(config.clip, str):
+        raise ValueError(
+            f"{config.name}: clip is {config.clip!r}; the explorer cuts boxes at the border (True) or not at all"
+        )
     first, low, high, whole = KNOBS.get(config.name) or _derived_knobs(config)
-    fields = [] if base is None else [vars(f) for f in map_fields(config, base)]
+    fields = [] if base is None else _fields(config, base)
     return {
         "config": config.to_dict(),
         "knobs": {"first": first, "low": low, "high": high, "whole": whole},
@@ -259,6 +264,12 @@ def _preset(config: Config, base: str | None) -> dict[str, Any]:
         "min_maps": sum(m.extra is None for m in config.maps) if base else 1,
         "steps_px": [m.step_px for m in _stepped(config).maps],
     }
+
+
+def _fields(config: Config, base: str) -> list[dict[str, float]]:
+    """The fields of the maps, start along the width and start_y along the height."""
+    columns, rows = (map_fields(config, base, axis) for axis in (1, 0))
+    return [{**vars(x), "start_y": y.start} for x, y in zip(columns, rows, strict=True)]
 
 
 def _stepped(config: Config) -> Config:

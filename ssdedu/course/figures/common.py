@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ssdedu.detect import Detections
-    from ssdedu.sample import Sample
 
 __all__ = [
     "COLORS",
@@ -101,13 +100,13 @@ def pixel_ticks(axis: Any, values: Sequence[float]) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def draw_found(ax: Axes, sample: Sample, found: Detections, classes: Sequence[str]) -> None:
-    """Add an image and its detections, best on top, each with the name of its class."""
+def draw_found(ax: Axes, image: np.ndarray, found: Detections, classes: Sequence[str]) -> None:
+    """Add an image (H, W, 3) and its detections, best on top, each with the name of its class."""
     from matplotlib.patches import Rectangle
 
-    height_px, width_px = sample.image.shape[:2]
+    height_px, width_px = image.shape[:2]
     scale = np.array([width_px, height_px] * 2)
-    ax.imshow(sample.image, extent=(0, width_px, height_px, 0))
+    ax.imshow(image, extent=(0, width_px, height_px, 0))
     ax.axis("off")
     for box, label in reversed(
         list(zip(found.boxes_xyxy.numpy() * scale, found.labels.tolist(), strict=True))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ssdedu.course.figures.common import COLORS, GROUND, draw_found, style
 from ssdedu.detect import Detections
 from ssdedu.sample import Sample
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["course_map", "detection_strip"]
+__all__ = ["course_map", "detection_strip", "photos_found"]
 
 _WAY: tuple[tuple[str, tuple[float, float], str], ...] = (
     ("image and\ntrue boxes", (0.0, 1.0), ""),
@@ -97,6 +99,21 @@ def detection_strip(
     with style():
         fig, axes = plt.subplots(1, len(thresholds), figsize=(9, 3.8), layout="constrained", squeeze=False)
         for ax, threshold in zip(axes[0], thresholds, strict=True):
-            draw_found(ax, sample, found.above(threshold), classes)
+            draw_found(ax, sample.image, found.above(threshold), classes)
             ax.set_title(f"score > {threshold:g}: {len(found.above(threshold))} boxes")
+    return fig
+
+
+def photos_found(photos: Sequence[np.ndarray], found: Sequence[Detections], classes: Sequence[str]) -> Figure:
+    """Photos (H, W, 3) of any sizes in a row, equally high, each with frames and names about what was found."""
+    import matplotlib.pyplot as plt
+
+    ratios = [photo.shape[1] / photo.shape[0] for photo in photos]
+    with style():
+        size = 5.6, 0.2 + 5.4 / sum(ratios)
+        fig, axes = plt.subplots(
+            1, len(photos), figsize=size, width_ratios=ratios, squeeze=False, layout="constrained"
+        )
+        for ax, photo, detections in zip(axes[0], photos, found, strict=True):
+            draw_found(ax, photo, detections, classes)
     return fig

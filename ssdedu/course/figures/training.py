@@ -77,7 +77,7 @@ def progress_strip(
             1, len(snapshots), figsize=(9, 2.8 if mean_ap else 2.5), layout="constrained", squeeze=False
         )
         for ax, (step, found) in zip(axes[0], snapshots.items(), strict=True):
-            draw_found(ax, sample, _best(found.above(score), most), classes)
+            draw_found(ax, sample.image, _best(found.above(score), most), classes)
             ax.set_title(f"step {step}" + (f"\nmAP {mean_ap[step]:.2f}" if mean_ap else ""))
     return fig
 

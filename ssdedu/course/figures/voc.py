@@ -67,8 +67,13 @@ def _detector(ax: Axes, rows: Sequence[Speed]) -> None:
     ax.annotate(text, place, (-4, y), textcoords="offset points", va=side, **font)
 
 
-def found_in(samples: Sequence[Sample], found: Sequence[Detections], classes: Sequence[str]) -> Figure:
-    """Photos in a row, equally high, each with its detections (name and frame) and its size below."""
+def found_in(
+    samples: Sequence[Sample], found: Sequence[Detections], classes: Sequence[str], width: float = 8
+) -> Figure:
+    """Photos in a row of that width in inches, equally high, each with its detections and its size below.
+
+    A detection is the name of its class and a frame.
+    """
     import matplotlib.pyplot as plt
 
     shapes = [sample.image.shape for sample in samples]
@@ -76,13 +81,13 @@ def found_in(samples: Sequence[Sample], found: Sequence[Detections], classes: Se
     with style():
         fig, axes = plt.subplots(
             *(1, len(samples)),
-            figsize=(8, 0.6 + 7.7 / sum(ratios)),
+            figsize=(width, 0.6 + (width - 0.3) / sum(ratios)),
             width_ratios=ratios,
             squeeze=False,
             layout="constrained",
         )
         for ax, sample, detections, shape in zip(axes[0], samples, found, shapes, strict=True):
-            draw_found(ax, sample, detections, classes)
+            draw_found(ax, sample.image, detections, classes)
             ax.set_title(f"{shape[1]} x {shape[0]} px", y=-0.04, va="top")
     return fig
 
@@ -103,10 +108,13 @@ def score_bars(values: Mapping[str, float]) -> Figure:
     return fig
 
 
-def measured_run(result: Mapping[str, Any]) -> Figure:
+def measured_run(
+    result: Mapping[str, Any], reference: Mapping[str, float] | None = None, reference_name: str = "reference"
+) -> Figure:
     """Left the loss of a run over its steps, in its two parts; right the AP of each class, highest on top.
 
-    result: what `benchmarks/voc_run.py` writes, with `log`, `ap` and `mean_ap`.
+    result: what `benchmarks/voc_run.py` writes, with `log`, `ap` and `mean_ap`. reference: AP of the same classes by
+    another detector, a diamond each.
     """
     import matplotlib.pyplot as plt
 
@@ -115,7 +123,11 @@ def measured_run(result: Mapping[str, Any]) -> Figure:
             1, 2, figsize=(9, 5.6), width_ratios=(1, 1.15), layout="constrained"
         )
         _loss_parts(left, result["log"])
-        _class_bars(right, result["ap"], result["mean_ap"])
+        names = sorted(result["ap"], key=lambda name: -result["ap"][name])
+        _class_bars(right, names, result["ap"], result["mean_ap"], inside=reference is not None)
+        if reference is not None:
+            _diamonds(right, [reference[name] for name in names], reference_name)
+        right.legend(loc="lower left", bbox_to_anchor=(0, 1))
     return fig
 
 
@@ -127,13 +139,24 @@ def _loss_parts(ax: Axes, log: Sequence[Mapping[str, float]]) -> None:
     ax.legend()
 
 
-def _class_bars(ax: Axes, ap: Mapping[str, float], mean_ap: float) -> None:
-    names = sorted(ap, key=lambda name: -ap[name])
+def _class_bars(
+    ax: Axes, names: Sequence[str], ap: Mapping[str, float], mean_ap: float, inside: bool
+) -> None:
+    """inside: the numbers stand at the foot of the bars, or behind their ends."""
     values = [100 * ap[name] for name in names]
-    bars = ax.barh(range(len(names)), values, color=COLORS[0], height=0.7)
-    ax.bar_label(bars, [f"{value:.0f}" for value in values], padding=3, fontsize=12)
+    bars = ax.barh(range(len(names)), values, color=COLORS[0], height=0.74)
+    texts = [f"{value:.0f}" for value in values]
+    if inside:
+        for row, text in enumerate(texts):
+            ax.text(1, row, text, color="white", fontsize=12, va="center_baseline")
+    else:
+        ax.bar_label(bars, texts, padding=3, fontsize=12)
     ax.axvline(100 * mean_ap, color=COLORS[1], linestyle="--", linewidth=2, label=f"mean {100 * mean_ap:.1f}")
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.set(xlabel="AP (%)", xlim=(0, 105))
-    ax.legend(loc="lower right")
+
+
+def _diamonds(ax: Axes, values: Sequence[float], name: str) -> None:
+    marks = {"markerfacecolor": "white", "markeredgecolor": "black", "markersize": 8}
+    ax.plot([100 * value for value in values], range(len(values)), "D", **marks, label=name)  # type: ignore[arg-type]
