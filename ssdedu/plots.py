@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 
 from ssdedu.detect import Detections
 from ssdedu.evaluate import Evaluation
+from ssdedu.files import write_atomically
 from ssdedu.sample import Sample, Truth
 
 __all__ = [
@@ -47,10 +48,13 @@ def _figure(columns: int, rows: int, cell: float) -> tuple[Figure, np.ndarray]:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG and return its path."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
-    return Path(path)
+    """Write a figure as PNG and return its path; raises OSError, and leaves what was there, where it cannot."""
+    return _write(figure, Path(path), 80, "png")
+
+
+def _write(figure: Figure, path: Path, dpi: float, kind: str) -> Path:
+    write_atomically(path, lambda file: figure.savefig(file, dpi=dpi, format=kind))
+    return path
 
 
 def _smooth(values: Sequence[float], width: int) -> np.ndarray:
@@ -163,5 +167,5 @@ def write_picture(path: str | Path, image: np.ndarray, found: Detections, classe
     ax = figure.add_axes((0, 0, 1, 1))
     draw_detections(ax, image, found, classes, title="")
     ax.set(xlim=(0, width_px), ylim=(height_px, 0))
-    figure.savefig(path, dpi=max(100, 100 * 480 / max(width_px, height_px)))
-    return Path(path)
+    dpi = max(100, 100 * 480 / max(width_px, height_px))
+    return _write(figure, Path(path), dpi, Path(path).suffix.lstrip(".").lower())
