@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-fast lint notebooks browser lab pages coverage clean
+.PHONY: demo test test-fast slow lint notebooks browser lab pages coverage clean
 .DEFAULT_GOAL := demo
 
 # Installed once, and again when what is needed changes.
@@ -16,11 +16,13 @@ RUN := $(BIN)/python
 demo: .venv/installed
 	$(RUN) -m ssdedu demo
 
-test: lint test-fast notebooks browser
-	$(RUN) -m pytest -m slow
+test: lint test-fast notebooks browser slow
 
 test-fast: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow and not browser" -n 2
+
+slow: .venv/installed
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow -n 2 --dist loadfile
 
 notebooks: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadscope -p no:cacheprovider notebooks

@@ -256,7 +256,7 @@ def _run_train(options: argparse.Namespace) -> None:
 
 
 def _train_interrupted(options: argparse.Namespace) -> str:
-    if (Path(options.out) / "last.pt").is_file():
+    if any((Path(options.out) / name).is_file() for name in ("last.pt", "previous.pt")):
         return "; the same command with --resume goes on from the last checkpoint."
     return " before the first checkpoint; the same command starts anew."
 

@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 import ssdedu
-from ssdedu import checkpoints, plots, priors
+from ssdedu import checkpoints, keeping, plots, priors
 from ssdedu.datasets.shapes import Shapes
 from ssdedu.detect import Detections
 from ssdedu.evaluate import Evaluation, evaluate_voc, recall_by_size
@@ -123,7 +123,7 @@ def _train(
 ) -> dict[str, float]:
     settings = replace(demo.recipe.settings, seed=demo.seed)
     network = {**demo.recipe.config.to_dict(), "base": demo.recipe.base}
-    resume = not fresh and _can_resume(folder / CHECKPOINT, settings, network, training.classes)
+    resume = not fresh and _can_resume(folder, settings, network, training.classes)
     if resume:
         say(f"{folder}: going on from the checkpoint of a run that was cut.")
     start, cpu = time.perf_counter(), time.process_time()
@@ -137,9 +137,10 @@ def _train(
     }
 
 
-def _can_resume(path: Path, settings: Settings, network: dict[str, Any], classes: Sequence[str]) -> bool:
+def _can_resume(folder: Path, settings: Settings, network: dict[str, Any], classes: Sequence[str]) -> bool:
     try:
-        check_same_run(path, checkpoints.load_checkpoint(path)["description"], settings, network, classes)
+        path, content = keeping.newest(folder, say=lambda text: None)
+        check_same_run(path, content["description"], settings, network, classes)
     except checkpoints.CheckpointError:
         return False
     return True

@@ -545,19 +545,23 @@ def test_a_cut_demo_goes_on_to_the_same_detector(tmp_path):
 def test_a_demo_cut_by_other_options_or_base_is_told_apart(tmp_path):
     demo = quick()
     settings = dataclasses.replace(demo.recipe.settings, seed=0)
-    checkpoints.save_checkpoint(
-        tmp_path / "last.pt", demo.recipe.model(9, 0), CLASSES, settings=settings.to_dict()
-    )
+    net = demo.recipe.model(9, 0)
+    optimizer = torch.optim.AdamW(net.parameters())
+    checkpoints.save_checkpoint(tmp_path / "last.pt", net, CLASSES, 0, optimizer, settings.to_dict())
     network = {**demo.recipe.config.to_dict(), "base": "small"}
 
     def resumes(base="small", **changes):
         changed = dataclasses.replace(settings, **changes)
-        return _can_resume(tmp_path / "last.pt", changed, {**network, "base": base}, CLASSES)
+        return _can_resume(tmp_path, changed, {**network, "base": base}, CLASSES)
 
     assert resumes()
     assert resumes(workers=2, log_every=3, save_every=7)
     assert not resumes(lr=0.5)
     assert not resumes(base="vgg16")
+    (tmp_path / "last.pt").rename(tmp_path / "previous.pt")
+    assert resumes()
+    (tmp_path / "previous.pt").unlink()
+    assert not resumes()
 
 
 def test_a_short_demo_has_a_short_warmup():
