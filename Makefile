@@ -21,8 +21,10 @@ test: lint test-fast notebooks browser slow
 test-fast: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow and not browser" -n 2
 
+# Two demos, which use both cores themselves, last.
 slow: .venv/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m slow -n 2 --dist loadfile --ignore=tests/test_cli.py
+	$(RUN) -m pytest -m slow tests/test_cli.py
 
 notebooks: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadscope -p no:cacheprovider notebooks
