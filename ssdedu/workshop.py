@@ -34,7 +34,11 @@ __all__ = ["choose_device", "detect_in_files", "evaluate_on_folder", "train_on_f
 
 _RANDOM_VGG = (
     "VGG16 starts from random weights here, and without batch normalisation its loss soon is nan: "
-    "--detector ssd300-bn is made for training from scratch"
+    "--detector ssd300-bn is made for training from scratch\n"
+)
+_RANDOM_START = (
+    "the base starts from random weights here, and its recipe is made for trained ones: "
+    "--base-weights data/voc2007_mobilenet.safetensors takes the base of the detector that ships\n"
 )
 
 
@@ -54,12 +58,23 @@ def choose_device(name: str = "auto") -> torch.device:
     return distributed.own_device(device)
 
 
-def _settings(chosen: Recipe, changes: dict[str, Any]) -> Settings:
-    """The recipe's settings with the reader's changes; milestones and warm-up shrink with fewer steps."""
+def _from_random(chosen: Recipe) -> str:
+    """What a reader should know who trains this recipe without base weights."""
+    if chosen.from_random_vgg:
+        return _RANDOM_VGG
+    return _RANDOM_START if chosen.settings.frozen_layers else ""
+
+
+def _settings(chosen: Recipe, changes: dict[str, Any], pretrained: bool) -> Settings:
+    """The recipe's settings with the reader's changes; milestones and warm-up shrink with fewer steps.
+
+    Layers are frozen only where they were trained before.
+    """
     given = {k: v for k, v in changes.items() if v is not None}
     base = chosen.settings.shortened(given.get("iterations", chosen.settings.iterations))
     workers = max(0, (os.cpu_count() or 1) - 2) // distributed.local_size()
-    return replace(base, **{"workers": workers, **given})
+    frozen_layers = base.frozen_layers if pretrained else 0
+    return replace(base, **{"workers": workers, "frozen_layers": frozen_layers, **given})
 
 
 def train_on_folder(
@@ -91,7 +106,8 @@ def train_on_folder(
         chosen = chosen.described(description)
     if size_px is not None:
         chosen = chosen.sized(*size_px)
-    settings, place = _settings(chosen, changes or {}), choose_device(device)
+    settings = _settings(chosen, changes or {}, pretrained=base_weights is not None)
+    place = choose_device(device)
     if keeping.has_checkpoint(out) and not resume:
         raise ValueError(f"{out} holds a run already; go on with --resume, or choose another --out")
     opened = open_splits(folder, splits, skip_bad)
@@ -100,8 +116,8 @@ def train_on_folder(
     model = chosen.model(len(training.classes) + 1, settings.seed).to(place)
     if base_weights is not None and not resume:
         load_base(model, base_weights)
-    elif chosen.from_random_vgg and not resume:
-        print(_RANDOM_VGG)
+    elif not resume:
+        print(_from_random(chosen), end="")
     cached = Cached(training, _room(training, cache_mb), settings.workers)
     train(model, cached, chosen.augmentation(), settings, out, resume=resume, data=opened.record())
     with keeping.saying_how_to_go_on(settings.iterations):

@@ -51,9 +51,9 @@ def test_sized_recipes_keep_what_fits_and_name_what_does_not():
 
 
 def test_fewer_steps_shrink_the_schedule():
-    s = workshop._settings(recipe("ssd300"), {"iterations": 12_000, "lr": None})
+    s = workshop._settings(recipe("ssd300"), {"iterations": 12_000, "lr": None}, pretrained=True)
     assert (s.milestones, s.lr) == ((8_000, 10_000), 1e-3)
-    longer = workshop._settings(recipe("small"), {"iterations": 15_000})
+    longer = workshop._settings(recipe("small"), {"iterations": 15_000}, pretrained=False)
     assert longer.warmup == recipe("small").settings.warmup
 
 
@@ -165,3 +165,19 @@ def test_a_crowded_scene_gives_up_on_an_object():
     assert shapes._place(owner, full, np.random.default_rng(0), "square") is None
     assert np.array_equal(owner, before)
     assert len(full) == 225
+
+
+def test_layers_are_frozen_only_where_they_were_trained_before():
+    mobilenet = recipe("mobilenet")
+    assert mobilenet.settings.frozen_layers > 0
+    assert (
+        workshop._settings(mobilenet, {}, pretrained=True).frozen_layers == mobilenet.settings.frozen_layers
+    )
+    assert workshop._settings(mobilenet, {}, pretrained=False).frozen_layers == 0
+    assert workshop._settings(mobilenet, {"frozen_layers": 3}, pretrained=False).frozen_layers == 3
+
+
+def test_the_reader_is_told_where_random_weights_are_not_what_a_recipe_is_made_for():
+    said = {name: workshop._from_random(recipe(name)) for name in RECIPES}
+    assert {name for name, text in said.items() if "VGG16" in text} == {"ssd300", "ssd512"}
+    assert {name for name, text in said.items() if "voc2007_mobilenet" in text} == {"mobilenet"}
