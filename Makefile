@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python
 
-.PHONY: demo test test-fast slow lint notebooks browser lab pages coverage clean
+.PHONY: demo test test-fast slow lint notebooks browser bench peers lab pages coverage clean
 .DEFAULT_GOAL := demo
 
 # Installed once, and again when what is needed changes.
@@ -40,6 +40,17 @@ lint: .venv/installed
 
 coverage: .venv/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest --cov=ssdedu --cov-report=term-missing:skip-covered
+
+# ssdedu beside its peers; those that are absent are shown as absent. `make bench PORTS=FOLDER` adds ports, and
+# `make peers` the packages, in an environment of their own that is used once it is there.
+BENCHES := matching loss detect augment map network import
+BENCH_PYTHON = $(firstword $(wildcard .venv-peers/bin/python) $(RUN))
+bench: .venv/installed
+	for name in $(BENCHES); do OMP_NUM_THREADS=1 $(BENCH_PYTHON) benchmarks/bench_$$name.py $(if $(PORTS),--ports $(PORTS)) || exit 1; done
+
+peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --requirement benchmarks/peers.txt --editable .
 
 # make lab LAB=--allow-root, or LAB=--port=9000, hands options on to JupyterLab.
 lab: .venv/installed

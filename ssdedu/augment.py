@@ -19,7 +19,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ssdedu.crops import SAMPLERS, Sampler, choose_crop
+from ssdedu.crops import SAMPLERS, Sampler, choose_crop, narrowest_crop
 from ssdedu.distort import UNCHANGED, Distortion, draw_distortion, to_uint8
 from ssdedu.sample import Sample, Truth
 
@@ -267,6 +267,12 @@ class Augment:
             sample.image, view, self.width_px, self.height_px, interpolation, self.mean, distortion
         )
         return mirror(_join(image, truth), rng, self.mirror_probability)
+
+    @property
+    def least_px(self) -> tuple[int, int]:
+        """Width and height of the smallest image of which no crop has fewer pixels, on either side, than the result."""
+        width, height = narrowest_crop(self.samplers)
+        return math.ceil(self.width_px / width), math.ceil(self.height_px / height)
 
     def _draw_view(self, truth: Truth, rng: np.random.Generator) -> tuple[Truth, Rectangle]:
         canvas = draw_canvas(truth.width_px, truth.height_px, rng, self.max_ratio, self.expand_probability)

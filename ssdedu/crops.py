@@ -6,8 +6,12 @@ Crops are corners (..., 4) in fractions of the image, xmin, ymin, xmax, ymax; `a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +20,7 @@ __all__ = [
     "Sampler",
     "choose_crop",
     "crop_iou",
+    "narrowest_crop",
     "pass_crops",
     "propose_crops",
     "sample_crops",
@@ -57,18 +62,62 @@ SAMPLERS = (
 )
 
 
+def narrowest_crop(samplers: Sequence[Sampler]) -> tuple[float, float]:
+    """The least width and the least height of all crops that the samplers may propose; fractions of the image."""
+    width, height = np.min([(1.0, 1.0), *(_narrowest(sampler) for sampler in samplers)], axis=0).tolist()
+    return width, height
+
+
+def _narrowest(sampler: Sampler) -> tuple[float, float]:
+    scale = sampler.min_scale
+    least, most = np.clip((sampler.min_aspect, sampler.max_aspect), scale**2, scale**-2).tolist()
+    return scale * math.sqrt(least), scale / math.sqrt(most)
+
+
+class _Tries(NamedTuple):
+    """K tries, one sampler after the other: the ranges they draw from and the IoU they ask for, each (K,)."""
+
+    min_scale: np.ndarray
+    scale_range: np.ndarray
+    min_aspect: np.ndarray
+    aspect_range: np.ndarray
+    min_iou: np.ndarray
+    max_iou: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _tries(samplers: tuple[Sampler, ...]) -> _Tries:
+    rows = [
+        (
+            s.min_scale,
+            s.max_scale - s.min_scale,
+            s.min_aspect,
+            s.max_aspect - s.min_aspect,
+            -np.inf if s.min_iou is None else s.min_iou,
+            np.inf if s.max_iou is None else s.max_iou,
+        )
+        for s in samplers
+    ]
+    return _Tries(*np.repeat(np.reshape(rows, (-1, 6)), [s.tries for s in samplers], axis=0).T)
+
+
 def propose_crops(sampler: Sampler, rng: np.random.Generator) -> np.ndarray:
     """All tries of a sampler: (tries, 4) float64 corners, fractions of the image (Caffe's SampleBBox).
 
     Scale s and aspect a, limited to [s^2, 1 / s^2], give width s sqrt(a) and height s / sqrt(a); the place is
     uniform.
     """
-    scale = rng.uniform(sampler.min_scale, sampler.max_scale, sampler.tries)
-    aspect = rng.uniform(sampler.min_aspect, sampler.max_aspect, sampler.tries)
-    root = np.sqrt(np.clip(aspect, scale**2, scale**-2))
+    return _propose(_tries((sampler,)), rng.random((4, sampler.tries)))
+
+
+def _propose(tries: _Tries, draws: np.ndarray) -> np.ndarray:
+    for_scale, for_aspect, for_left, for_top = draws
+    scale = tries.min_scale + tries.scale_range * for_scale
+    aspect = tries.min_aspect + tries.aspect_range * for_aspect
+    root = np.sqrt(aspect.clip(scale**2, scale**-2))
     width, height = scale * root, scale / root
-    left, top = rng.random((2, sampler.tries)) * (1 - width, 1 - height)
-    return np.clip(np.stack([left, top, left + width, top + height], axis=-1), 0, 1)
+    left, top = for_left * (1 - width), for_top * (1 - height)
+    return np.stack([left, top, left + width, top + height], axis=-1).clip(0, 1)
 
 
 def crop_iou(crops_xyxy: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
@@ -88,14 +137,15 @@ def pass_crops(
 
     all_objects=True asks it of every object instead, which is not SSD: some ports do so, and lose most crops.
     """
-    if sampler.min_iou is None and sampler.max_iou is None:
-        return np.ones(len(crops_xyxy), bool)
+    return _pass(crops_xyxy, boxes_xyxy, _tries((replace(sampler, tries=1),)), all_objects)
+
+
+def _pass(crops_xyxy: np.ndarray, boxes_xyxy: np.ndarray, tries: _Tries, all_objects: bool) -> np.ndarray:
     iou = crop_iou(crops_xyxy, boxes_xyxy)
-    low = -np.inf if sampler.min_iou is None else sampler.min_iou
-    high = np.inf if sampler.max_iou is None else sampler.max_iou
-    inside = (iou >= low) & (iou <= high)
+    inside = (iou >= tries.min_iou[:, None]) & (iou <= tries.max_iou[:, None])
     decide = np.all if all_objects and len(boxes_xyxy) else np.any
-    return np.asarray(decide(inside, axis=1))
+    asks_for_nothing = np.isinf(tries.min_iou) & np.isinf(tries.max_iou)
+    return decide(inside, axis=1) | asks_for_nothing
 
 
 def sample_crops(
@@ -103,15 +153,17 @@ def sample_crops(
 ) -> list[np.ndarray | None]:
     """The first crop (4,) that each sampler accepts, None where no try passes (Caffe's GenerateBatchSamples).
 
-    All tries of a sampler are drawn at once, also those after the one that passed: the draws do not depend on
-    the boxes.
+    All tries of all samplers are drawn and judged at once, also those after the one that passed: the draws do not
+    depend on the boxes.
     """
-    crops: list[np.ndarray | None] = []
-    for sampler in samplers:
-        proposed = propose_crops(sampler, rng)
-        passed = pass_crops(proposed, boxes_xyxy, sampler, all_objects)
-        crops.append(proposed[passed.argmax()] if passed.any() else None)
-    return crops
+    if not samplers:
+        return []
+    tries = _tries(tuple(samplers))
+    proposed = _propose(tries, np.hstack([rng.random((4, s.tries)) for s in samplers]))
+    passed = _pass(proposed, boxes_xyxy, tries, all_objects)
+    stops = accumulate(s.tries for s in samplers)
+    own = (slice(stop - s.tries, stop) for s, stop in zip(samplers, stops, strict=True))
+    return [proposed[i][passed[i].argmax()] if passed[i].any() else None for i in own]
 
 
 def choose_crop(

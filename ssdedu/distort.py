@@ -15,6 +15,7 @@ from ssdedu.sample import Sample
 __all__ = ["UNCHANGED", "Distortion", "distort", "draw_distortion", "to_uint8"]
 
 LEVELS = np.arange(256)
+LEAST, MOST = np.array([(-32, 0.5, 0.5, -18), (32, 1.5, 1.5, 18)])
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,10 @@ def draw_distortion(rng: np.random.Generator, probability: float = 0.5) -> Disto
 
     Brightness +-32, contrast and saturation x U(.5, 1.5), hue +-18, contrast first or last with equal chance.
     """
-    amounts = rng.uniform((-32, 0.5, 0.5, -18), (32, 1.5, 1.5, 18))
-    applied = rng.random(4) < probability
-    brightness, contrast, saturation, hue = np.where(applied, amounts, (0, 1, 1, 0)).tolist()
-    return Distortion(brightness, contrast, saturation, hue, contrast_first=bool(rng.random() < 0.5))
+    draws = rng.random(9)
+    amounts = LEAST + (MOST - LEAST) * draws[:4]
+    brightness, contrast, saturation, hue = np.where(draws[4:8] < probability, amounts, (0, 1, 1, 0)).tolist()
+    return Distortion(brightness, contrast, saturation, hue, contrast_first=bool(draws[8] < 0.5))
 
 
 def distort(sample: Sample, rng: np.random.Generator, probability: float = 0.5) -> Sample:

@@ -15,7 +15,7 @@ from ssdedu.datasets.voc_folder import FolderLike, find_sources
 from ssdedu.datasets.voc_report import Problem, summarize
 from ssdedu.sample import Dataset, Sample, Truth
 
-__all__ = ["Part", "Splits", "names_of", "open_splits", "open_unseen", "read_folder"]
+__all__ = ["Part", "Splits", "names_of", "open_splits", "open_unseen", "read_folder", "reduced"]
 
 _HELD_OUT_SHARE = 5
 _Pairs = Sequence[tuple[FolderLike, str | None]]
@@ -37,6 +37,13 @@ class Part:
     def truth(self, index: int) -> Truth:
         """The objects of image `index`."""
         return self.dataset.truth(self.indices[index])
+
+
+def reduced(dataset: Dataset, width_px: int, height_px: int) -> Dataset:
+    """The data set with large photos decoded at a part of their size; see `VOCFolder.reduced`."""
+    if isinstance(dataset, Part):
+        return Part(reduced(dataset.dataset, width_px, height_px), dataset.indices)
+    return dataset.reduced(width_px, height_px) if isinstance(dataset, VOCFolder) else dataset
 
 
 class Splits(NamedTuple):

@@ -26,7 +26,7 @@ from ssdedu.inference import detect_dataset, detect_images
 from ssdedu.model import SSD
 from ssdedu.recipes import Recipe, recipe
 from ssdedu.sample import Dataset, Truth
-from ssdedu.splits import Part, open_splits, open_unseen
+from ssdedu.splits import Part, open_splits, open_unseen, reduced
 from ssdedu.train import LOG, Settings, read_log, train
 
 __all__ = ["choose_device", "detect_in_files", "evaluate_on_folder", "train_on_folder"]
@@ -118,8 +118,10 @@ def train_on_folder(
         load_base(model, base_weights)
     elif not resume:
         print(_from_random(chosen), end="")
-    cached = Cached(training, _room(training, cache_mb), settings.workers)
-    train(model, cached, chosen.augmentation(), settings, out, resume=resume, data=opened.record())
+    augmentation = chosen.augmentation()
+    photos = reduced(training, *augmentation.least_px)
+    cached = Cached(photos, _room(photos, cache_mb), settings.workers)
+    train(model, cached, augmentation, settings, out, resume=resume, data=opened.record())
     with keeping.saying_how_to_go_on(settings.iterations):
         return _measure(model, test, out)
 

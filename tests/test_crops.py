@@ -14,6 +14,7 @@ from ssdedu.crops import (
     Sampler,
     choose_crop,
     crop_iou,
+    narrowest_crop,
     pass_crops,
     propose_crops,
     sample_crops,
@@ -54,6 +55,61 @@ def test_proposed_crops_lie_inside_with_uniform_scale_and_limited_aspect():
     np.testing.assert_allclose(
         np.quantile(place[width < 0.99], (0.25, 0.5, 0.75)), (0.25, 0.5, 0.75), atol=0.02
     )
+
+
+@pytest.mark.parametrize(
+    ("sampler", "shares"),
+    [
+        (Sampler(), (0.3 * math.sqrt(0.5), 0.3 / math.sqrt(2))),
+        (Sampler(min_aspect=0.04, max_aspect=1), (0.3 * 0.3, 0.3)),  # the aspect stops at the scale squared
+        (Sampler(min_scale=0.5, min_aspect=1, max_aspect=9), (0.5, 0.5 / 2)),
+        (Sampler(min_scale=1, min_aspect=1, max_aspect=1), (1.0, 1.0)),
+    ],
+)
+def test_no_crop_is_narrower_than_the_narrowest(sampler, shares):
+    assert narrowest_crop((sampler,)) == pytest.approx(shares)
+    crops = propose_crops(replace(sampler, tries=20000), np.random.default_rng(0))
+    sides = (crops[:, 2:] - crops[:, :2]).min(axis=0)
+    assert np.all(sides >= np.array(shares) - 1e-9)
+    np.testing.assert_allclose(sides, shares, atol=0.02)
+
+
+def test_the_narrowest_crop_of_several_samplers_and_of_none():
+    assert narrowest_crop(SAMPLERS) == pytest.approx((0.3 * math.sqrt(0.5),) * 2)
+    assert narrowest_crop((Sampler(min_scale=0.5, min_aspect=1), Sampler(max_aspect=1))) == pytest.approx(
+        (0.3 * math.sqrt(0.5), 0.3)
+    )
+    assert narrowest_crop(()) == (1.0, 1.0)
+
+
+def slow_samples(boxes, samplers, rng, all_objects):
+    """One sampler after the other, with numbers drawn for scale, aspect and place of all its tries in turn."""
+    found = []
+    for sampler in samplers:
+        scale = rng.uniform(sampler.min_scale, sampler.max_scale, sampler.tries)
+        aspect = rng.uniform(sampler.min_aspect, sampler.max_aspect, sampler.tries)
+        root = np.sqrt(np.clip(aspect, scale**2, scale**-2))
+        width, height = scale * root, scale / root
+        left, top = rng.random((2, sampler.tries)) * (1 - width, 1 - height)
+        crops = np.clip(np.stack([left, top, left + width, top + height], axis=-1), 0, 1)
+        passed = pass_crops(crops, boxes, sampler, all_objects)
+        found.append(crops[passed.argmax()] if passed.any() else None)
+    return found
+
+
+@pytest.mark.parametrize("all_objects", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_all_samplers_at_once_are_one_after_the_other_to_the_bit(count, all_objects):
+    samplers = [*SAMPLERS, Sampler(tries=3), Sampler(min_iou=0.2, max_iou=0.5, tries=7, min_scale=0.1)]
+    for seed in range(30):
+        boxes = random_boxes(np.random.default_rng(seed), count)
+        one, two = np.random.default_rng(seed), np.random.default_rng(seed)
+        found = sample_crops(boxes, samplers, one, all_objects)
+        wanted = slow_samples(boxes, samplers, two, all_objects)
+        assert [c is None for c in found] == [c is None for c in wanted]
+        for a, b in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert one.random() == two.random()
 
 
 @settings(deadline=None)

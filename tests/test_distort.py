@@ -100,6 +100,18 @@ def test_drawn_distortions_have_the_original_ranges_and_chances():
     assert abs(quarter - 0.25) < 0.03
 
 
+def test_a_distortion_is_drawn_from_nine_numbers_in_this_order():
+    for seed in range(50):
+        one, two = np.random.default_rng(seed), np.random.default_rng(seed)
+        brightness, contrast, saturation, hue = two.uniform((-32, 0.5, 0.5, -18), (32, 1.5, 1.5, 18)).tolist()
+        applied, first = (two.random(4) < 0.5).tolist(), two.random() < 0.5
+        neutral = Distortion(contrast_first=bool(first))
+        amounts = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "hue": hue}
+        used = {name: amounts[name] for name, used in zip(amounts, applied, strict=True) if used}
+        assert draw_distortion(one) == replace(neutral, **used)
+        assert one.random() == two.random()
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_distort_keeps_the_objects_and_probability_zero_keeps_the_pixels(count):
     boxes = np.array(THREE, np.float32).reshape(-1, 4)[:count]

@@ -6,12 +6,12 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ssdedu.datasets.voc_damage import find_damage
 from ssdedu.datasets.voc_folder import (
@@ -24,7 +24,7 @@ from ssdedu.datasets.voc_folder import (
     find_sources,
     unknown_class,
 )
-from ssdedu.datasets.voc_image import Header, ImageError, read_header, read_image
+from ssdedu.datasets.voc_image import REDUCTIONS, Header, ImageError, read_header, read_image, reduced_px
 from ssdedu.datasets.voc_report import (
     AnnotationError,
     Defect,
@@ -116,6 +116,16 @@ class VOCFolder:
         image = _decode(self._items[index])
         return Sample(image, truth.boxes_xyxy, truth.labels, truth.difficult, truth.name)
 
+    def reduced(self, width_px: int, height_px: int) -> VOCFolder:
+        """The same images at 1/2, 1/4 or 1/8 of their pixels each way, as far as they keep width_px and height_px.
+
+        Large photos are decoded faster and take less memory so. `truth` gives the size that they have then; the boxes
+        are fractions and stay.
+        """
+        smaller = copy(self)
+        smaller._items = [_reduced(item, width_px, height_px) for item in self._items]
+        return smaller
+
 
 def check_folder(
     folder: Folders,
@@ -146,6 +156,7 @@ class _Item:
     image: Path
     orientation: int  # the EXIF orientation to undo, 1: as stored
     truth: Truth
+    reduction: int = 1
 
 
 @dataclass(frozen=True)
@@ -278,9 +289,18 @@ def _select(annotation: Annotation, rules: _Rules) -> Annotation:
     return replace(annotation, objects=tuple(kept), problems=(*annotation.problems, *found))
 
 
+def _reduced(item: _Item, width_px: int, height_px: int) -> _Item:
+    sizes = {r: (reduced_px(item.truth.width_px, r), reduced_px(item.truth.height_px, r)) for r in REDUCTIONS}
+    reduction = max((r for r, (w, h) in sizes.items() if w >= width_px and h >= height_px), default=1)
+    width_px, height_px = sizes[reduction]
+    return replace(
+        item, truth=replace(item.truth, width_px=width_px, height_px=height_px), reduction=reduction
+    )
+
+
 def _decode(item: _Item) -> np.ndarray:
     try:
-        image = read_image(item.image, item.orientation)
+        image = read_image(item.image, item.orientation, item.reduction)
     except (ImageError, OSError) as error:
         raise AnnotationError(Problem("broken image", str(item.image), str(error))) from None
     size_px = (image.shape[1], image.shape[0])
@@ -310,4 +330,6 @@ def _trouble(item: _Item) -> Problem | None:
 
 
 def _progress(work: Collection[Any], what: str) -> Iterable[Any]:
+    from tqdm.auto import tqdm
+
     return tqdm(work, desc=what, disable=len(work) < 2000, leave=False)

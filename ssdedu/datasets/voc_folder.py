@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from ssdedu.datasets.voc_image import SUFFIXES
 from ssdedu.datasets.voc_report import BACKGROUND, Defect, Problem
 from ssdedu.datasets.voc_xml import decode_text
 
@@ -32,6 +31,8 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
     "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
 
 FolderLike = str | PathLike[str]
 Folders = FolderLike | Iterable[FolderLike | tuple[FolderLike, str | None]]
@@ -144,7 +145,7 @@ def _only_below(folder: Path) -> Path:
 def _index(root: Path) -> Folder:
     annotations = {path.stem: path for path in _visible(root / "Annotations", {".xml"})}
     images: dict[str, list[Path]] = defaultdict(list)
-    for path in _visible(root / "JPEGImages", SUFFIXES):
+    for path in _visible(root / "JPEGImages", _SUFFIXES):
         images[file_key(path.stem)].append(path)
     return Folder(root, annotations, dict(images))
 

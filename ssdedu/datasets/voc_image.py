@@ -10,13 +10,28 @@ import cv2
 import numpy as np
 from PIL import Image
 
-__all__ = ["SUFFIXES", "Header", "ImageError", "is_complete", "read_header", "read_image", "turn_upright"]
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".ppm", ".pgm", ".webp", ".tif", ".tiff"})
+__all__ = [
+    "REDUCTIONS",
+    "Header",
+    "ImageError",
+    "is_complete",
+    "read_header",
+    "read_image",
+    "reduced_px",
+    "turn_upright",
+]
 
 _EXIF_ORIENTATION = 0x0112
-_AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}  # JPEG and PNG, by how the file begins
+_JPEG = b"\xff\xd8"
+_END_MARKS = {_JPEG: b"\xff\xd9", b"\x89P": b"IEND"}  # JPEG and PNG, by how the file begins
+
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+REDUCTIONS = tuple(_REDUCED)  # of width and height, which libjpeg makes while it decodes, at less cost
 
 
 class ImageError(ValueError):
@@ -55,23 +70,40 @@ def read_header(path: Path) -> Header:
     return Header(width_px, height_px, tag if isinstance(tag, int) and 1 <= tag <= 8 else 1)
 
 
-def read_image(path: Path, orientation: int = 1) -> np.ndarray:
+def read_image(path: Path, orientation: int = 1, reduction: int = 1) -> np.ndarray:
     """Decodes an image file to (H, W, 3) uint8 RGB, then turns it by an EXIF orientation (1: as stored).
 
-    Grey and palette images become RGB, an alpha channel is dropped, 16 bits become the upper 8.
+    Grey and palette images become RGB, an alpha channel is dropped, 16 bits become the upper 8. reduction: one of
+    REDUCTIONS; the image then has `reduced_px` of its pixels each way, which are means of those of the file.
     Raises `ImageError` for files that cannot be decoded or lack their end mark. A JPEG that is damaged inside
     its data decodes to wrong pixels without an error; `voc_damage.find_damage` finds most of these.
     """
     data = path.read_bytes()
     if not is_complete(data):
         raise ImageError("the image file is truncated: its end is missing")
-    try:
-        image_bgr = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED) if data else None
-    except cv2.error as error:
-        raise ImageError(f"the image cannot be decoded ({error.err})") from None
+    image_bgr = _decode(data, reduction)
     if image_bgr is None:
         raise ImageError("the image cannot be decoded: it is damaged or of an unknown format")
     return turn_upright(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), orientation)
+
+
+def _decode(data: bytes, reduction: int) -> np.ndarray | None:
+    is_jpeg = data.startswith(_JPEG)
+    flags = (_REDUCED[reduction] if is_jpeg else cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise ImageError(f"the image cannot be decoded ({error.err})") from None
+    if image is None or is_jpeg or reduction == 1:
+        return image
+    height_px, width_px = image.shape[:2]
+    size = reduced_px(width_px, reduction), reduced_px(height_px, reduction)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def reduced_px(length_px: int, reduction: int) -> int:
+    """The pixels that a side of length_px has after a reduction."""
+    return -(-length_px // reduction)
 
 
 def turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
