@@ -53,13 +53,11 @@ def multibox_loss(
     """
     _check_labels(target_labels, logits.shape[-1])
     positive = target_labels > 0
-    cross_entropy = _cross_entropy(logits, target_labels)  # (B, P)
-    chosen = positive | hard_negatives(cross_entropy, positive, ratio, min_negatives)
     num_positives = positive.sum() if num_positives is None else num_positives
     n = num_positives.clamp(min=1)
     at_once = offsets.is_cuda
     localization = _localization_sum(offsets, target_offsets, positive, beta, at_once) / n
-    confidence = _sum_where(cross_entropy, chosen, at_once) / n
+    confidence = _confidence_sum(logits, target_labels, ratio, min_negatives, at_once) / n
     return MultiboxLoss(confidence + alpha * localization, localization, confidence, num_positives)
 
 
@@ -68,17 +66,46 @@ def _localization_sum(
 ) -> Tensor:
     """Smooth L1 summed over the positives (B, P) and four coordinates; see `_sum_where` for at_once."""
     if not at_once:
-        return smooth_l1(offsets[positive].float() - targets[positive], beta).sum()
-    return _sum_where(smooth_l1(offsets.float() - targets, beta), positive[..., None], at_once)
+        rows = _rows(positive)
+        return smooth_l1(_pick(offsets, rows).float() - _pick(targets, rows), beta).sum()
+    return _sum_where(smooth_l1(offsets.float() - targets, beta), positive[..., None])
 
 
-def _sum_where(values: Tensor, mask: Tensor, at_once: bool) -> Tensor:
-    """The sum of the values that the mask picks; at_once, for GPUs: without the CPU learning how many they are."""
-    return values.where(mask, 0).sum() if at_once else values[mask].sum()
+def _confidence_sum(
+    logits: Tensor, labels: Tensor, ratio: float, min_negatives: int, at_once: bool
+) -> Tensor:
+    """Cross-entropy summed over positives and mined negatives; see `_sum_where` for at_once.
+
+    Without it, only they have a gradient to compute: with nine objects a photo, 3 % of the default boxes.
+    """
+    positive = labels > 0
+    if at_once:
+        cross_entropy = _cross_entropy(logits, labels)
+        chosen = positive | hard_negatives(cross_entropy, positive, ratio, min_negatives)
+        return _sum_where(cross_entropy, chosen)
+    with torch.no_grad():
+        background = -F.log_softmax(logits.float(), dim=-1)[..., 0]
+        chosen = positive | hard_negatives(background, positive, ratio, min_negatives)
+    rows = _rows(chosen)
+    return _cross_entropy(_pick(logits, rows), labels.flatten()[rows]).sum()
+
+
+def _rows(mask: Tensor) -> Tensor:
+    return mask.flatten().nonzero()[:, 0]
+
+
+def _pick(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows (K,) of values (B, P, n), both axes counted as one: (K, n), with a quick gradient."""
+    return values.flatten(0, 1).index_select(0, rows)
+
+
+def _sum_where(values: Tensor, mask: Tensor) -> Tensor:
+    """The sum of the values that the mask picks, for GPUs: without the CPU learning how many they are."""
+    return values.where(mask, 0).sum()
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    flat = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+    flat = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), reduction="none")
     return flat.view_as(labels)
 
 

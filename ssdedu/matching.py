@@ -4,9 +4,10 @@ Three rules. "ssd": greedy bipartite, then every free default box takes the obje
 reaches the threshold (Caffe's MatchBBox with PER_PREDICTION). "multibox": the bipartite part alone, as in
 MultiBox. "threshold": the second part alone, as in many ports and in Faster R-CNN's region proposals.
 
-Two forms give the same numbers. The CPU touches no more than it has to: some images at a time, and where
-something was found. On a GPU that would mean to wait for numbers; there every shape and every round is known
-beforehand, so that the program runs ahead of the device.
+All forms give the same numbers. The CPU touches no more than it has to: some images at a time, and where something
+was found; for targets, where nobody asks how much background overlaps, no more than the default boxes near an object
+(`tiles`). On a GPU that would mean to wait for numbers; there every shape and every round is known beforehand, so
+that the program runs ahead of the device.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch import Tensor
 
 from ssdedu import boxes as box_ops
 from ssdedu.padding import Objects, padded
+from ssdedu.tiles import Pairs, Search, tiles
 
 __all__ = ["Match", "Rule", "Targets", "bipartite", "encode_targets", "match", "match_batch"]
 
 Rule = Literal["ssd", "multibox", "threshold"]
 MIN_OVERLAP = 1e-6  # Caffe: overlaps up to this do not count as touching
-_PAIRS_AT_ONCE = 2**19  # of object and default box, whose tables stay in a CPU's cache
+_PAIRS_AT_ONCE = 2**19  # in one table: few enough for a CPU's cache, enough to be worth a call
 _LOW_HALF = 0xFFFFFFFF
 
 
@@ -77,7 +79,7 @@ def match_batch(
     ValueError as `match` does; bad objects that lie on a GPU already stop its program instead.
     """
     _check_options(priors_cxcywh, threshold, rule)
-    parts = _parts(*padded(boxes_xyxy, labels, priors_cxcywh), priors_cxcywh)
+    parts = _parts(*padded(boxes_xyxy, labels, priors_cxcywh), len(priors_cxcywh))
     found = [_match_padded(b, n, priors_cxcywh, threshold, rule) for b, n in parts]
     return Match(*_together(found))
 
@@ -92,8 +94,12 @@ def encode_targets(
 ) -> Targets:
     """What a network should emit for B images: `match_batch`, then `boxes.encode` of the positives alone."""
     _check_options(priors_cxcywh, threshold, rule)
+    objects = padded(boxes_xyxy, labels, priors_cxcywh)
+    elsewhere = priors_cxcywh.is_cuda or not priors_cxcywh.is_cpu
+    if not elsewhere and priors_cxcywh.dtype == torch.float32:
+        return _encode_near(*objects, priors_cxcywh, variances, threshold, rule)
     targets = []
-    for b, n in _parts(*padded(boxes_xyxy, labels, priors_cxcywh), priors_cxcywh):
+    for b, n in _parts(*objects, len(priors_cxcywh)):
         found = _match_padded(b, n, priors_cxcywh, threshold, rule)
         encode = _encode_all if b.is_cuda else _encode_positives
         targets.append(Targets(encode(b, found.object_index, priors_cxcywh, variances), found.labels))
@@ -109,12 +115,12 @@ def _check_options(priors_cxcywh: Tensor, threshold: float, rule: Rule) -> None:
         raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}")
 
 
-def _parts(boxes_xyxy: Tensor, labels: Tensor, priors_cxcywh: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batch, on a CPU some images at a time and with no more padding than these need."""
+def _parts(boxes_xyxy: Tensor, labels: Tensor, columns: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batch, on a CPU some images at a time, for tables (objects, columns), and with the least padding."""
     if labels.is_cuda:
         yield boxes_xyxy, labels
         return
-    images = max(1, _PAIRS_AT_ONCE // max(1, labels.shape[1] * len(priors_cxcywh)))
+    images = max(1, _PAIRS_AT_ONCE // max(1, labels.shape[1] * columns))
     for b, n in zip(boxes_xyxy.split(images), labels.split(images), strict=True):
         most = max((n != 0).any(0).nonzero().flatten().tolist(), default=-1) + 1
         yield b[:, :most], n[:, :most]
@@ -222,10 +228,115 @@ def _offers(overlaps: Tensor, most: int) -> tuple[Tensor, Tensor]:
     default box counts more, and of two objects at one the earlier.
     """
     g, p = (torch.arange(n - 1, -1, -1, device=overlaps.device) for n in overlaps.shape[1:])
-    numbers = overlaps.contiguous().view(torch.int32).long().bitwise_left_shift_(32)
-    numbers.bitwise_or_(p * len(g) + g[:, None]).masked_fill_(overlaps <= MIN_OVERLAP, 0)
+    numbers = _number(overlaps, p * len(g) + g[:, None]).masked_fill_(overlaps <= MIN_OVERLAP, 0)
     best = numbers.topk(most, dim=2).values
     return best, len(p) - 1 - (best & _LOW_HALF) // len(g)
+
+
+def _number(iou: Tensor, rank: Tensor) -> Tensor:
+    return iou.contiguous().view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(rank)
+
+
+def _encode_near(
+    boxes_xyxy: Tensor,
+    labels: Tensor,
+    priors_cxcywh: Tensor,
+    variances: Sequence[float],
+    threshold: float,
+    rule: Rule,
+) -> Targets:
+    """`encode_targets` on a CPU in float32, where most pairs of object and default box are never looked at."""
+    grid, num_priors = tiles(priors_cxcywh), len(priors_cxcywh)
+    shape = len(labels), num_priors
+    targets = Targets(priors_cxcywh.new_zeros(*shape, 4), labels.new_zeros(shape))
+    first = 0  # place of this part in the flat targets
+    for b, n in _parts(boxes_xyxy, labels, len(grid.number)):
+        image, g = (n != 0).nonzero(as_tuple=True)
+        if len(image):
+            objects = b[image, g]
+            place, owner = _positives(Search.of(objects, grid), image, threshold, rule)
+            own = box_ops.encode(objects[owner], priors_cxcywh[place % num_priors], variances)
+            targets.offsets.view(-1, 4)[place + first] = own
+            targets.labels.view(-1)[place + first] = n[image, g][owner]
+        first += len(n) * num_priors
+    return targets
+
+
+def _positives(search: Search, image: Tensor, threshold: float, rule: Rule) -> tuple[Tensor, Tensor]:
+    """The matched default boxes, as places in (images x P), and their objects; image (N,): each object's, ascending."""
+    order = _Order(image, len(search.grid.order))
+    least = torch.full_like(search.bound[:, 0], threshold)
+    if rule != "threshold":
+        promise = search.promise().clamp_(min=MIN_OVERLAP)
+        least = promise if rule == "multibox" else promise.clamp_(max=threshold)
+    near = search.pairs(torch.arange(len(image)), least)
+    best = image.new_zeros(order.num_places)
+    if rule != "multibox":
+        enough = order.numbers(near, near.iou >= threshold)
+        best.scatter_reduce_(0, order.places(enough), enough, "amax")
+    if rule != "threshold":
+        own = _own_pairs(search, near, least, order)
+        best[order.places(own)] = own
+    place = best.nonzero()[:, 0]
+    return place, order.objects(best[place])
+
+
+class _Order(NamedTuple):
+    """Greedy's order of the pairs of N objects and P default boxes, as numbers; image (N,): of each object, ascending.
+
+    The IoU is the upper half of the number (positive floats sort as integers); in the lower half the earlier
+    default box counts more, and of two objects at one the earlier.
+    """
+
+    image: Tensor
+    num_priors: int
+
+    @property
+    def num_places(self) -> int:
+        return (int(self.image[-1]) + 1) * self.num_priors
+
+    def numbers(self, pairs: Pairs, chosen: Tensor) -> Tensor:
+        """Of the pairs in a mask."""
+        n, p, iou = (t[chosen] for t in pairs)
+        return _number(iou, self.num_priors * len(self.image) - 1 - (p * len(self.image) + n))
+
+    def objects(self, numbers: Tensor) -> Tensor:
+        """The object of each pair."""
+        return len(self.image) - 1 - (numbers & _LOW_HALF) % len(self.image)
+
+    def places(self, numbers: Tensor) -> Tensor:
+        """The default box of each pair, as its place in (images x P)."""
+        prior = self.num_priors - 1 - (numbers & _LOW_HALF) // len(self.image)
+        return self.image[self.objects(numbers)] * self.num_priors + prior
+
+
+def _own_pairs(search: Search, near: Pairs, least: Tensor, order: _Order) -> Tensor:
+    """`bipartite` as numbers of pairs, from near ones: all whose IoU is not below their object's least (N,).
+
+    Objects that others leave none of these are content with half as much, until nothing is left that they touch.
+    """
+    while True:
+        own = _settle(order.numbers(near, near.iou > MIN_OVERLAP), order)
+        refused = ((own == 0) & (least > MIN_OVERLAP)).nonzero()[:, 0]
+        if len(refused) == 0:
+            return own[own > 0]
+        least = least.index_copy(0, refused, (least[refused] / 2).clamp_(min=MIN_OVERLAP))
+        near = Pairs(*map(torch.cat, zip(near, search.pairs(refused, least), strict=True)))
+
+
+def _settle(numbers: Tensor, order: _Order) -> Tensor:
+    """The pair that each object gets (N,), 0 for none: deferred acceptance, see `_bipartite_by_offers`."""
+    n, place = order.objects(numbers), order.places(numbers)
+    held = numbers.new_zeros(order.num_places)
+    offer = torch.zeros_like(order.image)
+    asks = torch.ones_like(offer, dtype=torch.bool)
+    while asks.any():
+        open_ = (asks[n] & (numbers > held[place])).nonzero()[:, 0]
+        offer.masked_fill_(asks, 0).scatter_reduce_(0, n[open_], numbers[open_], "amax")
+        wish = order.places(offer)
+        held.scatter_reduce_(0, wish, offer, "amax")
+        asks = (offer > 0) & (offer < held[wish])
+    return offer
 
 
 def _encode_positives(

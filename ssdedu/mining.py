@@ -20,10 +20,24 @@ def hard_negatives(
     """
     if ratio < 0 or min_negatives < 0:
         raise ValueError(f"ratio and min_negatives must be 0 or more, got {ratio} and {min_negatives}")
+    if positive.numel() == 0:
+        return torch.zeros_like(positive)
     positives = positive.sum(dim=1)
     wanted = (ratio * positives).long().clamp(min=min_negatives)
     count = wanted.minimum(positive.shape[1] - positives)  # (B,)
     candidates = confidence_loss.detach().masked_fill(positive, -torch.inf)
-    order = candidates.argsort(dim=1, descending=True, stable=True)
-    rank = torch.arange(positive.shape[1], device=positive.device).expand_as(order)
-    return torch.zeros_like(positive).scatter(1, order, rank < count[:, None])
+    last = _last_chosen(candidates, count)
+    harder = ~(candidates <= last)  # and nan, which must not go unnoticed
+    equal = candidates == last
+    place = equal.cumsum(dim=1, dtype=torch.int32)  # among equals
+    spare = (count - harder.sum(dim=1))[:, None]
+    return (harder | (equal & (place <= spare))) & ~positive & (count > 0)[:, None]
+
+
+def _last_chosen(candidates: Tensor, count: Tensor) -> Tensor:
+    """The smallest (B, 1) of the `count` largest candidates (B, P) of each image; of none: the largest."""
+    if candidates.is_cuda:  # whose program would have to wait for the largest count
+        ranked = candidates.sort(dim=1, descending=True).values
+    else:
+        ranked = candidates.topk(max(1, int(count.max())), dim=1).values
+    return ranked.gather(1, (count - 1).clamp(min=0)[:, None])

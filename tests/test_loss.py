@@ -157,11 +157,52 @@ def test_sums_without_counting_are_the_same_loss(positives):
     for at_once in (False, True):
         x = offsets.clone().requires_grad_()
         total = _localization_sum(x, targets, labels > 0, 0.7, at_once)
-        total = total + _sum_where(x[..., 0].exp(), labels > 0, at_once)
+        values, mask = x[..., 0].exp(), labels > 0
+        total = total + (_sum_where(values, mask) if at_once else values[mask].sum())
         total.backward()
         results.append((total.detach(), x.grad))
     torch.testing.assert_close(results[0], results[1])
     assert (results[1][1] != 0).any() == (positives > 0)
+
+
+@pytest.mark.parametrize("ratio", [0, 3, 1000])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_what_is_not_chosen_need_not_be_differentiated(ratio, kind):
+    """The loss and its gradients are those of all cross-entropies, summed where they are chosen."""
+    generator = torch.Generator().manual_seed(ratio)
+    offsets, logits, targets = (torch.randn(3, 200, n, generator=generator).to(kind) for n in (4, 6, 4))
+    labels = torch.randint(-60, 6, (3, 200), generator=generator).clamp(min=0)
+    labels[1] = 0
+    offsets.requires_grad_(), logits.requires_grad_()
+    found = multibox_loss(offsets, logits, targets.float(), labels, ratio=ratio)
+    found.total.backward()
+    gradients = [offsets.grad, logits.grad]
+    offsets.grad = logits.grad = None
+    entropy = torch.nn.functional.cross_entropy(logits.float().mT, labels, reduction="none")
+    chosen = (labels > 0) | hard_negatives(entropy, labels > 0, ratio)
+    n = (labels > 0).sum()
+    difference = (offsets.float() - targets.float()) * (labels > 0)[..., None]
+    total = entropy.where(chosen, 0).sum() / n + smooth_l1(difference).sum() / n
+    total.backward()
+    torch.testing.assert_close(found.total, total)
+    torch.testing.assert_close(gradients, [offsets.grad, logits.grad])
+
+
+def test_numbers_that_are_none_are_not_passed_over():
+    """A net that has diverged: its loss must say so."""
+    labels = torch.tensor([[1, 0, 0, 0, 0, 0, 0, 0]])
+    logits = torch.zeros(1, 8, 3)
+    logits[0, 5, 1] = float("nan")
+    assert multibox_loss(torch.zeros(1, 8, 4), logits, torch.zeros(1, 8, 4), labels).total.isnan()
+    loss = torch.tensor([[3.0, float("nan"), 2.0, 1.0]])
+    positive = torch.tensor([[True, False, False, False]])
+    assert hard_negatives(loss, positive, ratio=2).tolist() == [[False, True, True, False]]
+    assert not hard_negatives(loss, positive, ratio=1)[positive].any()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
+def test_nothing_to_choose_from(shape):
+    assert hard_negatives(torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)).shape == shape
 
 
 def test_a_part_of_a_batch_is_divided_by_the_positives_of_all():

@@ -69,6 +69,59 @@ def test_a_batch_equals_caffes_loops(counts, seed, rule, threshold):
         assert torch.equal(alone.object_index, got.object_index[i])
 
 
+def loops_targets(b, labels, p, threshold, rule):
+    """Labels and offsets of a batch by Caffe's loops."""
+    names, offsets = torch.zeros(len(b), len(p), dtype=torch.int64), p.new_zeros(len(b), len(p), 4)
+    b = [x.to(p.dtype) for x in b]
+    for i in range(len(b)):
+        owner = caffe_match(boxes.iou(b[i], boxes.cxcywh_to_xyxy(p)).numpy(), threshold, rule)
+        for k, g in enumerate(owner):
+            if g >= 0:
+                names[i, k], offsets[i, k] = labels[i][g], boxes.encode(b[i][g], p[k])
+    return names, offsets
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=4),
+    st.integers(0, 10_000),
+    st.integers(1, 3),
+    st.sampled_from(["ssd", "multibox", "threshold"]),
+    st.sampled_from([0.2, 0.5, 0.9]),
+    st.integers(0, 30),
+    st.sampled_from([torch.float32, torch.float32, torch.float64]),
+)
+@settings(deadline=None, max_examples=60)
+def test_targets_equal_caffes_loops_for_any_default_boxes(
+    counts, seed, copies, rule, threshold, num_priors, kind
+):
+    """On a grid (0) or anywhere, of any size; objects compete, and there may be more of them than default boxes."""
+    rng = np.random.default_rng(seed)
+    p = (boxes.xyxy_to_cxcywh(random_objects(rng, num_priors)) if num_priors else grid_priors()).to(kind)
+    b = [random_objects(rng, n).repeat(copies, 1) for n in counts]
+    labels = [torch.tensor(rng.integers(1, 21, len(x))) for x in b]
+    got = matching.encode_targets(b, labels, p, threshold=threshold, rule=rule)
+    names, offsets = loops_targets(b, labels, p, threshold, rule)
+    assert torch.equal(got.labels, names)
+    torch.testing.assert_close(got.offsets, offsets)
+
+
+@pytest.mark.parametrize("rule", ["ssd", "multibox", "threshold"])
+def test_targets_of_a_crowd_are_those_of_the_whole_table(rule, monkeypatch):
+    """Many photos in several parts, objects of which most cannot have their best default box, photos without any."""
+    rng = np.random.default_rng(2)
+    p = priors.default_boxes(priors.SSD300_VOC)
+    b = [random_objects(rng, n).repeat(4, 1) for n in (30, 0, 1, 12, 0, 7)]
+    labels = [torch.tensor(rng.integers(1, 21, len(x))) for x in b]
+    whole = matching.match_batch(b, labels, p, rule=rule)
+    monkeypatch.setattr(matching, "_PAIRS_AT_ONCE", 2**17)
+    got = matching.encode_targets(b, labels, p, rule=rule)
+    assert torch.equal(got.labels, whole.labels)
+    own = torch.cat([x[m[m >= 0]] for x, m in zip(b, whole.object_index, strict=True)])
+    place = (whole.object_index >= 0).nonzero()[:, 1]
+    assert torch.equal(got.offsets[whole.object_index >= 0], boxes.encode(own, p[place]))
+    assert got.offsets[whole.object_index < 0].abs().sum() == 0
+
+
 @given(st.integers(1, 12), st.integers(0, 10_000), st.integers(1, 3))
 @settings(deadline=None, max_examples=60)
 def test_every_object_keeps_a_prior_also_when_they_share_the_best(count, seed, copies):
