@@ -46,8 +46,9 @@ def read_boxes(
     counts = np.array([len(array) for array in columns[1][1:]], int)
     image = np.repeat(np.arange(len(items)), counts)
     index = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table = BoxTable(image, index, boxes * sizes_px(truths)[image], labels.astype(np.int64), extras)
-    _refuse(~np.isfinite(boxes).all(1), table, truths, f"{what}: boxes_xyxy must be finite")
+    boxes_px = boxes * np.repeat(sizes_px(truths), counts, axis=0)
+    table = BoxTable(image, index, boxes_px, labels.astype(np.int64), extras)
+    _refuse(~np.isfinite(boxes), table, truths, f"{what}: boxes_xyxy must be finite")
     _refuse(~np.isfinite(extras), table, truths, f"{what}: {extra} must be finite")
     wrong = (labels < 1) | (labels > len(classes))
     _refuse(wrong, table, truths, f"{what}: labels must be 1 .. {len(classes)} (0 is background)")
@@ -89,7 +90,8 @@ def _array(item: Any, field: str, where: str) -> np.ndarray:
 
 
 def _refuse(bad: np.ndarray, table: BoxTable, truths: Sequence[Truth], message: str) -> None:
+    """Raise for the first row in which anything is bad."""
     if bad.any():
-        row = int(bad.argmax())
+        row = int(bad.reshape(len(bad), -1).any(1).argmax())
         where = f"{describe_image(table.image[row], truths)}, entry {table.index[row]} of its"
         raise ValueError(f"{where} {message}")

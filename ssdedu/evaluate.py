@@ -170,12 +170,14 @@ def evaluate_voc(
     objects = read_boxes(truths, truths, classes, "truth", "difficult")
     found = read_boxes(detections, truths, classes, "detections", "scores")
     iou, best = best_object(found, objects, int(plus_one))
-    order = np.argsort(-found.extra, kind="stable")
+    order = _best_first(found.extra, found.labels)
+    ends = np.cumsum(np.bincount(found.labels, minlength=len(classes) + 1))[1:-1]
     scores, owner = found.extra[order], best[order]
-    verdict = judge(iou[order] >= iou_threshold, owner, objects.extra)
+    verdict = judge((iou >= iou_threshold)[order], owner, objects.extra)
     ranked = (scores, *verdict, found.image[order], found.index[order])
     numbers = np.bincount(objects.labels[~objects.extra], minlength=len(classes) + 1)[1:].tolist()
-    curves = _curves(ranked, found.labels[order], classes, numbers)
+    columns = zip(*(np.split(array, ends) for array in ranked), strict=True)
+    curves = tuple(Curve(*head, *arrays) for *head, arrays in zip(classes, numbers, columns, strict=True))
     ap = [average_precision(c.true_positive, c.false_positive, c.num_objects, metric) for c in curves]
     score = np.full(len(objects.labels), np.nan)
     score[owner[verdict[0]]] = scores[verdict[0]]
@@ -241,37 +243,44 @@ def best_object(found: BoxTable, objects: BoxTable, plus_one: int) -> tuple[np.n
 
     All detections meet the first object of their image and class at once, then all the second, and so on.
     """
-    group, object_group = _groups(found, objects)
+    group, object_group, groups = _groups(found, objects)
     order = np.argsort(object_group, kind="stable")
-    first = np.searchsorted(object_group[order], group, "left")
-    number = np.searchsorted(object_group[order], group, "right") - first
+    numbers = np.bincount(object_group, minlength=groups)
     iou, best = np.zeros(len(group)), np.full(len(group), -1)
-    rows = np.flatnonzero(number)
-    for k in range(number.max(initial=0)):
-        rows = rows[number[rows] > k]
-        candidate = order[first[rows] + k]
+    rows = np.flatnonzero(numbers[group])
+    number, first = numbers[group[rows]], (np.cumsum(numbers) - numbers)[group[rows]]
+    for k in range(numbers.max(initial=0)):
+        more = number > k
+        rows, number, first = rows[more], number[more], first[more]
+        candidate = order[first + k]
         overlap = iou_px(found.boxes_px[rows], objects.boxes_px[candidate], plus_one)
         better = overlap > iou[rows]
         iou[rows[better]], best[rows[better]] = overlap[better], candidate[better]
     return iou, best
 
 
-def _groups(*tables: BoxTable) -> list[np.ndarray]:
-    """One number for each pair of image and class."""
-    stride = 1 + max(int(table.labels.max(initial=0)) for table in tables)
-    return [table.image * stride + table.labels for table in tables]
+def _groups(found: BoxTable, objects: BoxTable) -> tuple[np.ndarray, np.ndarray, int]:
+    """One number for each pair of image and class, for the rows of both tables, and how many there can be."""
+    images, stride = (
+        1 + max(int(column.max(initial=0)) for column in columns)
+        for columns in ((found.image, objects.image), (found.labels, objects.labels))
+    )
+    numbers = (table.image * stride + table.labels for table in (found, objects))
+    return *numbers, images * stride
 
 
 def iou_px(a: np.ndarray, b: np.ndarray, plus_one: int) -> np.ndarray:
     """IoU of box i of a with box i of b, both (N, 4) in pixels; 0 where they do not meet."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]) + plus_one
-    shared = np.where((sides > 0).all(1), sides.prod(1), 0.0)
+    wide, high = sides.T
+    shared = np.where((wide > 0) & (high > 0), wide * high, 0.0)
     union = _area_px(a, plus_one) + _area_px(b, plus_one) - shared
     return np.divide(shared, union, out=np.zeros(len(a)), where=shared > 0)
 
 
 def _area_px(boxes_px: np.ndarray, plus_one: int = 0) -> np.ndarray:
-    return (boxes_px[:, 2:] - boxes_px[:, :2] + plus_one).prod(1)
+    x1, y1, x2, y2 = boxes_px.T
+    return (x2 - x1 + plus_one) * (y2 - y1 + plus_one)
 
 
 def _sides(objects: BoxTable, truths: Sequence[Truth]) -> tuple[np.ndarray, np.ndarray]:
@@ -289,16 +298,21 @@ def judge(hit: np.ndarray, owner: np.ndarray, difficult: np.ndarray) -> tuple[np
     return first & ~ignored, ~(first | ignored), ignored
 
 
-def _curves(
-    ranked: Sequence[np.ndarray], labels: np.ndarray, classes: Sequence[str], numbers: Sequence[int]
-) -> tuple[Curve, ...]:
-    """One Curve for each class; `ranked` are the arrays of a Curve, `labels` theirs, for all classes."""
-    order = np.argsort(labels.astype(np.min_scalar_type(len(classes))), kind="stable")
-    groups = np.split(order, np.searchsorted(labels[order], np.arange(2, len(classes) + 1)))
-    return tuple(
-        Curve(name, number, *(array[rows] for array in ranked))
-        for name, number, rows in zip(classes, numbers, groups, strict=True)
-    )
+def _best_first(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows class by class, in each the best score first, equal ones in their order."""
+    label = labels.astype(np.min_scalar_type(labels.max(initial=0)))
+    return np.lexsort((*_falling_digits(scores), label))
+
+
+def _falling_digits(scores: np.ndarray) -> list[np.ndarray]:
+    """Numbers that rise as the scores fall, as digits of 16 bits, the last one first: numpy sorts those by radix.
+
+    The bits of a float, read as a whole number, rise with it above 0 and fall below.
+    """
+    bits = (0.0 - scores).view(f"u{scores.itemsize}")
+    sign = bits.dtype.type(1 << (8 * scores.itemsize - 1))
+    rising = np.where(bits & sign, ~bits, bits | sign)
+    return [(rising >> shift).astype(np.uint16) for shift in range(0, 8 * scores.itemsize, 16)]
 
 
 def _precision(true_positive: np.ndarray, false_positive: np.ndarray) -> np.ndarray:

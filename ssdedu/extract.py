@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from tqdm.auto import tqdm
-
 from ssdedu.files import write_atomically
 
 __all__ = ["ExtractError", "extract", "install", "is_unpacked", "staging"]
@@ -113,6 +111,8 @@ def _members(
     tar: tarfile.TarFile, archive: Path, folder: PurePosixPath, max_members: int
 ) -> Iterator[tarfile.TarInfo]:
     """The members one after the other, each checked before it is unpacked."""
+    from tqdm.auto import tqdm
+
     total = _size(archive)
     left = total
     with tqdm(total=total, unit="B", unit_scale=True, desc=f"unpacking {archive.name}", leave=False) as bar:

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tqdm.auto import tqdm
-
 from ssdedu.catalogue import check_address
 from ssdedu.transfer import CutError, Part, RefusedError, part_path, transfer
 
@@ -101,6 +99,8 @@ def _from_mirror(
 
 def _complete(part: Part, url: str, size: int | None, sha256: str, timeout: float) -> None:
     """Transfer until the part has all its bytes; gives up on a mirror that brings no more."""
+    from tqdm.auto import tqdm
+
     most, fruitless = part.size, 0
     look = {"unit": "B", "unit_scale": True, "desc": part.path.stem, "leave": False}
     with tqdm(total=size, initial=most, **look) as bar:

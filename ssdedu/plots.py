@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ssdedu.detect import Detections
 from ssdedu.evaluate import Evaluation
 from ssdedu.files import write_atomically
 from ssdedu.sample import Sample, Truth
+
+if TYPE_CHECKING:
+    from ssdedu.detect import Detections
 
 __all__ = [
     "COLORS",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import traitlets
 
-from ssdedu.detect import Detections
 from ssdedu.evaluate import evaluate_voc
 from ssdedu.sample import Sample
 from ssdedu.widgets.base import Explorer, bundle, data_url, named_box
+
+if TYPE_CHECKING:
+    from ssdedu.detect import Detections
 
 __all__ = ["Counts", "ScoreExplorer"]
 

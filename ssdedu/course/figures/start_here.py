@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssdedu.course.figures.common import COLORS, GROUND, draw_found, style
-from ssdedu.detect import Detections
 from ssdedu.sample import Sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ssdedu.detect import Detections
 
 __all__ = ["course_map", "detection_strip", "photos_found"]
 

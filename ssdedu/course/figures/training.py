@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssdedu.course.figures.common import COLORS, DASHES, draw_found, style
-from ssdedu.detect import Detections
 from ssdedu.sample import Sample
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ssdedu.detect import Detections
 
 __all__ = ["loss_curves", "progress_strip", "rates", "smoothed"]
 
@@ -83,4 +84,6 @@ def progress_strip(
 
 
 def _best(found: Detections, most: int) -> Detections:
+    from ssdedu.detect import Detections
+
     return Detections(found.boxes_xyxy[:most], found.scores[:most], found.labels[:most])

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssdedu.course.figures.common import COLORS, draw_found, style
-from ssdedu.detect import Detections
 from ssdedu.sample import Sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ssdedu.detect import Detections
 
 __all__ = ["Speed", "found_in", "measured_run", "score_bars", "speed_accuracy"]
 
