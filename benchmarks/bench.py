@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from common import machine, save, versions
 from peers import Absent, Peers
-from timing import FULL, TINY, Clock, Effort, Work, in_turn, ratios, spread
+from timing import TINY, Clock, Effort, Work, in_turn, ratios, spread
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "ssdedu"
 _SLOW = 10.0
+_EFFORT = Effort(warm_up=1, seconds=0.4, least=3, most=15)  # one call of each goes before
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def main(
     """
     options = _options(doc, name, arguments)
     peers = Peers(options.ports)
-    effort = TINY if options.tiny else FULL
+    effort = TINY if options.tiny else _EFFORT
     rows = [run(c, effort, options.seconds) for c in make(peers, options.tiny)]
     about = {"machine": machine(), "versions": versions(*packages) | peers.used}
     result = {**about, "contests": {r.pop("name"): r for r in rows}}
@@ -71,7 +72,7 @@ def main(
 def _options(doc: str, name: str, arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ports", type=Path, help="folder with ports as OWNER/NAME; see peers.py")
-    parser.add_argument("--seconds", type=float, default=60, help="for each contest, beyond three rounds")
+    parser.add_argument("--seconds", type=float, default=45, help="for each contest, beyond three rounds")
     parser.add_argument("--tiny", action="store_true", help="in miniature: measures nothing that counts")
     parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.json")
     return parser.parse_args(arguments)

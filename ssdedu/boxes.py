@@ -23,12 +23,14 @@ __all__ = [
     "encode_checked",
     "iou",
     "nms",
+    "nms_first",
     "nms_sorted",
     "xyxy_to_cxcywh",
 ]
 
 VARIANCES = (0.1, 0.1, 0.2, 0.2)
 _NMS_BLOCK = 1024
+_NMS_FIRST_BLOCK = 80
 _ROUNDS_UNREAD = 8  # of suppression on a GPU between two looks whether it has settled
 
 
@@ -151,12 +153,52 @@ def nms_sorted(boxes_xyxy: Tensor, iou_threshold: float, valid: Tensor | None = 
     on a GPU several rounds pass before the program waits to see whether something changed.
     valid (..., K): entries that take part; the others are neither kept nor suppress.
     """
-    overlaps = (iou(boxes_xyxy, boxes_xyxy) > iou_threshold).triu_(1).float()  # [i, j]: better i covers j
     valid = torch.ones_like(boxes_xyxy[..., 0], dtype=torch.bool) if valid is None else valid
+    return _settle(iou(boxes_xyxy, boxes_xyxy).gt_(iou_threshold).triu_(1), valid)
+
+
+def nms_first(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float, most: int) -> Tensor:
+    """Mask (R, N) of the first `most` that greedy suppression keeps in each row of boxes (R, N, 4), best first.
+
+    Boxes drop those of their own label (R, N) alone; label 0 takes no part. Goes down the boxes in blocks, each
+    against those kept so far and itself, until every row has its share: what comes behind needs no IoU.
+    """
+    labels = labels.to(boxes_xyxy.dtype)
+    keep = torch.zeros_like(labels, dtype=torch.bool)
+    rows = torch.arange(len(labels), device=labels.device)  # those that still lack some
+    kept, names = (
+        boxes_xyxy[:, :0],
+        labels[:, :0],
+    )  # so far: (rows, K, 4) and (rows, K), 0 where a row has fewer
+    for start in range(0, labels.shape[1], _NMS_FIRST_BLOCK):
+        block, before = slice(start, start + _NMS_FIRST_BLOCK), kept.shape[1]
+        kept = torch.cat([kept, boxes_xyxy[rows, block]], dim=1)
+        names = torch.cat([names, labels[rows, block]], dim=1)
+        covers = iou(kept, kept[:, before:]).gt_(iou_threshold).triu_(1 - before)
+        covers *= (names[:, :, None] - names[:, None, before:]).eq_(0)
+        stays = names > 0
+        free = stays[:, before:] & ~_covered(stays[:, :before], covers[:, :before])
+        stays[:, before:] = keep[rows, block] = _settle(covers[:, before:], free)
+        found = stays.sum(1)
+        lacking = (found < most).nonzero()[:, :1]
+        if not len(lacking):
+            break
+        order = stays[lacking[:, 0]].byte().argsort(dim=1, descending=True, stable=True)
+        order = order[:, : found[lacking].max()]
+        rows, kept, names = rows[lacking[:, 0]], kept[lacking, order], (names * stays)[lacking, order]
+    return keep & (keep.cumsum(1) <= most)
+
+
+def _covered(kept: Tensor, covers: Tensor) -> Tensor:
+    """Which (..., K) a kept one (..., J) covers, from covers (..., J, K): 1 where j covers k, 0 elsewhere."""
+    return (kept.to(covers.dtype)[..., None, :] @ covers)[..., 0, :] > 0
+
+
+def _settle(covers: Tensor, valid: Tensor) -> Tensor:
+    """Mask (..., K) of the valid that no kept one covers, from covers (..., K, K), 0 where j is not behind i."""
     keep = valid
     while True:
         for _ in range(_ROUNDS_UNREAD if keep.is_cuda else 1):
-            covered = (keep.float()[..., None, :] @ overlaps)[..., 0, :] > 0
-            settled, keep = keep, valid & ~covered
+            settled, keep = keep, valid & ~_covered(keep, covers)
         if torch.equal(settled, keep):
             return keep

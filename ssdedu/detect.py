@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ssdedu import boxes as box_ops
 
@@ -14,6 +16,7 @@ __all__ = ["Detections", "detect"]
 
 _IOUS_AT_ONCE = 20 * 400 * 400  # entries of IoU tables held in memory: 20 classes of 400 candidates
 _IOUS_AT_ONCE_ON_GPU = 2**25
+_IMAGES_AT_ONCE = 8  # on a CPU: enough to share the cost of a call, few enough for its caches
 _LOW_HALF = 0xFFFFFFFF
 
 
@@ -67,17 +70,20 @@ def detect(
     """
     _check_shapes(offsets, logits, priors_cxcywh)
     _check_options(candidates_per_class, max_detections)
+    if not len(offsets):
+        return []
     scores = logits.float().softmax(-1)[..., 1:].transpose(1, 2)  # (B, C - 1, P)
     offsets = _limit_sizes(offsets.float(), variances, max_log_size)
     boxes_xyxy = box_ops.decode(offsets, priors_cxcywh, variances)  # (B, P, 4)
     boxes_xyxy = box_ops.clip(boxes_xyxy) if clip_first else boxes_xyxy
-    passed = _most_passed(scores, score_threshold, offsets=offsets, logits=logits)
-    scores, index = _top(scores, min(candidates_per_class, passed))  # (B, C - 1, K)
-    image = torch.arange(len(boxes_xyxy), device=index.device)[:, None, None]
-    candidates = boxes_xyxy[image, index]  # (B, C - 1, K, 4)
-    keep = _suppress(candidates.flatten(0, 1), (scores > score_threshold).flatten(0, 1), iou_threshold)
-    scores = scores.masked_fill(~keep.view_as(scores), 0)
-    return _split(*_best(candidates, scores, max_detections))
+    if scores.is_cuda or max_detections is None:
+        passed = _most_passed(scores, score_threshold, offsets=offsets, logits=logits)
+        most = min(candidates_per_class, passed)
+        return _class_by_class(boxes_xyxy, scores, score_threshold, most, iou_threshold, max_detections)
+    _check_finite({"offsets": bool(_is_finite(offsets)), "logits": bool(_is_finite(logits))})
+    groups = zip(boxes_xyxy.split(_IMAGES_AT_ONCE), scores.split(_IMAGES_AT_ONCE), strict=True)
+    options = score_threshold, candidates_per_class, iou_threshold, max_detections
+    return [found for group in groups for found in _best_first(*group, *options)]
 
 
 def _check_shapes(offsets: Tensor, logits: Tensor, priors: Tensor) -> None:
@@ -110,12 +116,75 @@ def _most_passed(scores: Tensor, threshold: float, **outputs: Tensor) -> int:
     """
     passed = (scores > threshold).sum(-1).flatten()
     passed = torch.cat([passed, passed.new_zeros(1)]).amax()
-    finite = [values.isfinite().all().long() for values in outputs.values()]
-    most, *sound = torch.stack([passed, *finite]).tolist()
-    for name, good in zip(outputs, sound, strict=True):
+    most, *sound = torch.stack([passed, *(_is_finite(values).long() for values in outputs.values())]).tolist()
+    _check_finite(dict(zip(outputs, sound, strict=True)))
+    return most
+
+
+def _is_finite(values: Tensor) -> Tensor:
+    """Whether all are, without a table of which are."""
+    return torch.stack(values.aminmax()).isfinite().all()
+
+
+def _check_finite(outputs: Mapping[str, bool]) -> None:
+    for name, good in outputs.items():
         if not good:
             raise ValueError(f"{name} are not all finite: the weights are broken; take an earlier checkpoint")
-    return most
+
+
+def _best_first(
+    boxes_xyxy: Tensor, scores: Tensor, threshold: float, per_class: int, iou_threshold: float, most: int
+) -> list[Detections]:
+    """Detections from boxes (B, P, 4) and scores (B, C - 1, P): all classes together, best first, until `most` stay."""
+    ranked = [
+        torch.from_numpy(_ranked(values.contiguous().numpy(), threshold, per_class)) for values in scores
+    ]
+    keys = pad_sequence(ranked, batch_first=True)  # (B, N), 0 behind the last candidate
+    scores, place = (keys >> 32).int().view(torch.float32), _LOW_HALF - (keys & _LOW_HALF)
+    number = boxes_xyxy.shape[1]
+    labels = (place // number + 1).masked_fill_(scores == 0, 0)
+    boxes_xyxy = boxes_xyxy[torch.arange(len(keys))[:, None], place % number]
+    keep = box_ops.nms_first(boxes_xyxy, labels, iou_threshold, most)
+    fields = zip(box_ops.clip(boxes_xyxy), scores, labels, keep, strict=True)
+    return [Detections(b[k], s[k], names[k]) for b, s, names, k in fields]
+
+
+def _ranked(scores: np.ndarray, threshold: float, per_class: int) -> np.ndarray:
+    """Keys of an image's scores (C - 1, P) that pass, at most the per_class best of each row, best first.
+
+    A key is a score's bits and, so that equal ones go in order, how far from the end it stands.
+    """
+    passed = scores > threshold
+    for row in np.flatnonzero(np.count_nonzero(passed, axis=1) > per_class):
+        _keep_best(scores[row], passed[row], per_class)
+    place = np.flatnonzero(passed)
+    keys = scores.ravel()[place].view(np.int32).astype(np.int64) << 32
+    return np.sort(keys | (_LOW_HALF - place))[::-1].copy()
+
+
+def _keep_best(scores: np.ndarray, passed: np.ndarray, most: int) -> None:
+    """Leave, of more scores (N,) than that which passed (N,), the best alone, the first ones among equals."""
+    last = np.partition(scores[passed], -most)[-most]
+    np.greater_equal(scores, last, out=passed)
+    if surplus := np.count_nonzero(passed) - most:
+        passed[np.flatnonzero(scores == last)[-surplus:]] = False
+
+
+def _class_by_class(
+    boxes_xyxy: Tensor,
+    scores: Tensor,
+    threshold: float,
+    per_class: int,
+    iou_threshold: float,
+    most: int | None,
+) -> list[Detections]:
+    """The same from each class to its end, as is needed without a limit over classes, and suits a GPU."""
+    scores, index = _top(scores, per_class)  # (B, C - 1, K)
+    image = torch.arange(len(boxes_xyxy), device=index.device)[:, None, None]
+    candidates = boxes_xyxy[image, index]  # (B, C - 1, K, 4)
+    keep = _suppress(candidates.flatten(0, 1), (scores > threshold).flatten(0, 1), iou_threshold)
+    scores = scores.masked_fill(~keep.view_as(scores), 0)
+    return _split(*_best(candidates, scores, most))
 
 
 def _top(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:

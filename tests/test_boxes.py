@@ -154,6 +154,23 @@ def test_nms_over_many_blocks_equals_the_loop():
     assert boxes.nms(b, scores, 0.6).tolist() == slow_nms(b.tolist(), scores.tolist(), 0.6)
 
 
+@given(
+    st.integers(1, 4), st.integers(0, 200), st.integers(0, 10_000), st.floats(0.05, 0.95), st.integers(1, 60)
+)
+@settings(deadline=None, max_examples=60)
+def test_the_first_ones_of_each_row_equal_the_loop_within_labels(rows, n, seed, threshold, most):
+    rng = np.random.default_rng(seed)
+    b = torch.stack([random_boxes(rng, n) for _ in range(rows)])
+    labels = torch.tensor(rng.integers(0, rng.integers(1, 5) + 1, (rows, n)))
+    keep = boxes.nms_first(b, labels, threshold, most)
+    for i in range(rows):
+        kept = []
+        for label in set(labels[i].tolist()) - {0}:
+            place = (labels[i] == label).nonzero()[:, 0]
+            kept += place[slow_nms(b[i][place].tolist(), range(0, -len(place), -1), threshold)].tolist()
+        assert keep[i].nonzero()[:, 0].tolist() == sorted(kept)[:most]
+
+
 def test_whole_numbers_are_not_truncated():
     """Boxes in whole pixels, as somebody's first try will have them, count as floats."""
     box, prior = torch.tensor([[0, 0, 4, 2]]), torch.tensor([[1, 1, 2, 2]])

@@ -130,6 +130,11 @@ def test_equal_scores_go_in_order_of_the_default_boxes():
     assert len(found) == 80
 
 
+def crowd():
+    offsets, logits, p = random_outputs(0, 3, 40, 0.01)
+    return offsets.repeat(1, 8, 1), logits.repeat(1, 8, 1), p.repeat(8, 1)
+
+
 def test_memory_of_the_worst_case_is_bounded(monkeypatch):
     """However many images and classes, no suppression sees more entries at once than its bound."""
     sizes, real = [], boxes.nms_sorted
@@ -139,11 +144,44 @@ def test_memory_of_the_worst_case_is_bounded(monkeypatch):
         return real(boxes_xyxy, iou_threshold, valid)
 
     monkeypatch.setattr(boxes, "nms_sorted", watched)
-    offsets, logits, p = random_outputs(0, 3, 40, 0.01)
-    p, offsets, logits = p.repeat(8, 1), offsets.repeat(1, 8, 1), logits.repeat(1, 8, 1)
-    detect(offsets, logits, p)
+    detect(*crowd(), max_detections=None)
     assert len(sizes) > 5
     assert max(sizes) <= 20 * 400 * 400
+
+
+def test_a_limit_over_classes_bounds_memory_and_work(monkeypatch):
+    """Of 23,400 candidates an image, those that decide about its 200 detections are compared with few at a time."""
+    sizes, real = [], boxes.iou
+
+    def watched(a_xyxy, b_xyxy):
+        sizes.append(a_xyxy.shape[:2].numel() * b_xyxy.shape[1])
+        return real(a_xyxy, b_xyxy)
+
+    monkeypatch.setattr(boxes, "iou", watched)
+    offsets, logits, p = (torch.cat([t] * 4) if t.dim() == 3 else t for t in crowd())
+    found = detect(offsets, logits, p)
+    assert [len(d) for d in found] == [200] * 12
+    assert max(sizes) <= 8 * (200 + 80 + 80) * 80
+    assert sum(sizes) < 12 * 1000 * 300
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"score_threshold": 0.3}, {"score_threshold": -1.0}, {"max_detections": 1}, {"max_detections": 5000},
+    {"candidates_per_class": 3}, {"iou_threshold": 0.05}, {"clip_first": True, "max_log_size": 0.5},
+])  # fmt: skip
+@pytest.mark.parametrize("ties", [False, True])
+def test_down_from_the_best_gives_what_every_class_to_its_end_gives(options, ties):
+    """Ten images, two groups of them; the reference sorts and cuts only when all classes are through."""
+    offsets, logits, p = random_outputs(7, 10, 6, 2.0)
+    logits[:3, :, 2] += 3
+    logits[4, :, 0] += 50
+    logits = logits.round() if ties else logits
+    most = options.get("max_detections", 200)
+    whole = detect(offsets, logits, p, **(options | {"max_detections": None}))
+    for found, every in zip(detect(offsets, logits, p, **options), whole, strict=True):
+        assert torch.equal(found.boxes_xyxy, every.boxes_xyxy[:most])
+        assert torch.equal(found.scores, every.scores[:most])
+        assert torch.equal(found.labels, every.labels[:most])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssdedu.loss import _localization_sum, _sum_where, multibox_loss, smooth_l1
+from ssdedu.loss import _background_loss, _localization_sum, _sum_where, multibox_loss, smooth_l1
 from ssdedu.mining import hard_negatives
 
 
@@ -218,3 +218,10 @@ def test_a_part_of_a_batch_is_divided_by_the_positives_of_all():
     for name in ("total", "localization", "confidence"):
         torch.testing.assert_close(getattr(whole, name), sum(getattr(p, name) for p in parts))
     assert [int(p.num_positives) for p in parts] == [5, 5]
+
+
+@pytest.mark.parametrize("shape", [(2, 5000, 3), (3, 7, 15), (3, 7, 16), (1, 1, 2), (2, 0, 9), (0, 4, 9)])
+def test_the_loss_as_background_is_the_same_however_many_classes(shape):
+    logits = 30 * torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    expected = logits.double().logsumexp(-1) - logits.double()[..., 0]
+    assert torch.allclose(_background_loss(logits).double(), expected, atol=1e-4)
