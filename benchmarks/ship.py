@@ -1,7 +1,7 @@
-"""Makes the detector that ships: the demo's, in half precision, with a card of what was measured.
+"""Makes the detector that ships with the course: trained as `demo.COURSE` says, in half precision, with its card.
 
-Usage: python benchmarks/ship.py [--run runs/demo] [--out data/shapes128.safetensors]
---run: the folder of a finished `ssdedu demo`.
+Usage: python benchmarks/ship.py [--run runs/course] [--out data/shapes128.safetensors]
+--run: the folder to train in; a run that is there already, whole or cut, is used.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from pathlib import Path
 from ssdedu import weights
 from ssdedu.checkpoints import load_detector
 from ssdedu.datasets.shapes import Shapes
+from ssdedu.demo import COURSE, run
 from ssdedu.evaluate import evaluate_voc
 from ssdedu.inference import detect_dataset
 
 
 def main() -> None:
-    """Write the file, and measure what comes out of it rather than what went in."""
+    """Train, write the file, and measure what comes out of it rather than what went in."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--run", type=Path, default=Path("runs/course"))
     parser.add_argument("--out", type=Path, default=Path("data/shapes128.safetensors"))
     options = parser.parse_args()
+    about = run(COURSE, options.run)["description"]
     detector = load_detector(options.run / "last.pt")
-    about = json.loads((options.run / "metrics.json").read_text())["description"]
     weights.save(options.out, detector)
     held_out = Shapes(about["num_held_out"], 1_000_000 + about["seed"])
     found, truths = detect_dataset(weights.load(options.out).model, held_out, bfloat16=False)

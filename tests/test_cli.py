@@ -582,10 +582,10 @@ def test_one_map_predicts_fewer_boxes():
 
 @pytest.mark.slow
 def test_the_demo_keeps_its_promise(tmp_path):
-    """mAP at least .85 on 400 held-out scenes, and clearly less from a single map."""
+    """mAP at least .89 on 400 held-out scenes (at most .909 can be had), and clearly less from a single map."""
     metrics = run(Demo(), tmp_path / "demo")
     assert metrics["num_objects"] > 1500
-    assert metrics["mean_ap"] >= 0.85
+    assert metrics["mean_ap"] >= 0.89
     single = run(Demo().one_map(), tmp_path / "single")
     assert single["num_objects"] == metrics["num_objects"]
     assert single["mean_ap"] < metrics["mean_ap"] - 0.1

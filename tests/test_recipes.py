@@ -9,10 +9,12 @@ import torch
 
 from ssdedu import workshop
 from ssdedu.batches import AugmentedView
+from ssdedu.boxes import cxcywh_to_xyxy, iou
 from ssdedu.datasets import shapes
 from ssdedu.datasets.shapes import Shapes
 from ssdedu.model import parameter_groups
-from ssdedu.recipes import RECIPES, recipe
+from ssdedu.priors import default_boxes
+from ssdedu.recipes import DEMO, RECIPES, recipe
 from ssdedu.splits import names_of, open_splits
 
 
@@ -181,3 +183,18 @@ def test_the_reader_is_told_where_random_weights_are_not_what_a_recipe_is_made_f
     said = {name: workshop._from_random(recipe(name)) for name in RECIPES}
     assert {name for name, text in said.items() if "VGG16" in text} == {"ssd300", "ssd512"}
     assert {name for name, text in said.items() if "voc2007_mobilenet" in text} == {"mobilenet"}
+
+
+def test_the_demo_shows_its_scenes_as_they_are_or_mirrored():
+    scene, transform = Shapes(1)[0], DEMO.augmentation()
+    seen = [transform(scene, np.random.default_rng(i)).image for i in range(12)]
+    mirrored = [np.array_equal(image, scene.image[:, ::-1]) for image in seen]
+    assert all(m or np.array_equal(image, scene.image) for m, image in zip(mirrored, seen, strict=True))
+    assert 0 < sum(mirrored) < 12
+
+
+def test_the_demo_matches_from_where_its_default_boxes_reach_nearly_all_objects():
+    boxes = torch.cat([torch.from_numpy(Shapes(300, 7)[i].boxes_xyxy) for i in range(300)])
+    best = iou(boxes, cxcywh_to_xyxy(default_boxes(DEMO.config))).amax(1)
+    assert (best >= DEMO.settings.threshold).float().mean() > 0.97
+    assert 0.7 < (best >= 0.5).float().mean() < 0.8
