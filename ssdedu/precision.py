@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Literal, get_args
 
 import torch
+
+from ssdedu.winograd import FastConvolutions
 
 __all__ = ["Precision", "autocast", "forward_dtype", "use_bfloat16"]
 
@@ -37,10 +40,15 @@ def forward_dtype(device: torch.device, precision: Precision | bool | None = Non
     return torch.float16 if device.type == "cuda" and precision == "auto" else torch.float32
 
 
-def autocast(device: torch.device, precision: Precision | bool | None = None) -> AbstractContextManager:
-    """Mixed precision for the network's forward pass, in `forward_dtype`."""
+@contextmanager
+def autocast(device: torch.device, precision: Precision | bool | None = None) -> Iterator[None]:
+    """The network's forward pass in `forward_dtype`; in float32 on a CPU with `winograd.FastConvolutions`."""
     dtype = forward_dtype(device, precision)
-    enabled = dtype != torch.float32
-    if not enabled and not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, dtype if enabled else torch.bfloat16, enabled=enabled)
+    lower = dtype != torch.float32
+    with ExitStack() as contexts:
+        if lower or torch.amp.is_autocast_available(device.type):
+            given = dtype if lower else torch.bfloat16
+            contexts.enter_context(torch.autocast(device.type, given, enabled=lower))
+        if not lower and device.type == "cpu":
+            contexts.enter_context(FastConvolutions())
+        yield
