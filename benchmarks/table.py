@@ -11,14 +11,16 @@ from typing import Any
 
 from bench import RESULTS
 
-NAMES = ("matching", "loss", "detect", "augment", "map", "network")
+NAMES = {"matching": "", "loss": "", "detect": "", "augment": "augmentation, ", "map": "", "network": ""}
 
 
 def rows() -> Iterator[str]:
     """A line of Markdown for each contest that has a goal."""
-    for name in NAMES:
+    for name, prefix in NAMES.items():
         contests = json.loads((RESULTS / f"{name}.json").read_text())["contests"]
-        yield from (_row(what, c) for what, c in contests.items() if c.get("goal", {}).get("met") is not None)
+        yield from (
+            _row(prefix + what, c) for what, c in contests.items() if c.get("goal", {}).get("met") is not None
+        )
 
 
 def _row(what: str, contest: Mapping[str, Any]) -> str:
@@ -26,7 +28,8 @@ def _row(what: str, contest: Mapping[str, Any]) -> str:
     peer = goal["against"]
     ratio = "{median:.2f} ({lowest:.2f} to {highest:.2f})".format(**contest["ratio"][peer])
     threads = f"{contest['threads']} thread" + "s" * (contest["threads"] > 1)
-    cells = [f"{what}, {threads}", _ms(ms["ssdedu"]), f"{peer.rpartition('/')[2]} {_ms(ms[peer])}", ratio]
+    work = f"{what.removesuffix(', two threads')}, {threads}"
+    cells = [work, _ms(ms["ssdedu"]), f"{peer.partition('/')[0]} {_ms(ms[peer])}", ratio]
     return f"| {' | '.join(cells)} | {goal['at_most']:g}{'' if goal['met'] else ', missed'} |"
 
 

@@ -2,11 +2,15 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from ssdedu.__main__ import main
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -110,3 +114,28 @@ def test_the_detector_for_photos_is_described_as_it_was_measured():
         in text
     )
     assert f"On the {run['test_images']:,} test photos its mAP is {run['mean_ap']:.3f} (11 points;" in text
+
+
+def test_the_times_beside_others_are_those_measured():
+    rows = list(table.rows())
+    assert len(rows) > 12
+    assert [line for line in README.splitlines() if line in rows] == rows
+    versions = [results(f"{name}.json")["versions"] for name in table.NAMES]
+    assert {v["torch"].partition("+")[0] for v in versions} == {"2.13.0"}
+    assert {v["torchvision"].partition("+")[0] for v in versions if "torchvision" in v} == {"0.28.0"}
+
+
+def test_commands_that_need_no_torch_answer_as_soon_as_the_readme_says():
+    measured, text = results("import.json"), " ".join(README.split())
+    held, beside = (
+        {n: f"{row['wall_ms']['median']:,.0f}" for n, row in measured[kind].items()}
+        for kind in ("held", "beside")
+    )
+    plot, alone = held["first plot: loss curve"], beside["matplotlib alone"]
+    assert (
+        f"`import ssdedu` takes {held['import ssdedu']} ms, `ssdedu --help` {held['ssdedu --help']} ms"
+        in text
+    )
+    assert f"a first plot {plot} ms, of which matplotlib by itself takes {alone} (" in text
+    assert f"`import torch` takes {beside['import torch']} ms there" in text
+    assert [n for n, row in measured["held"].items() if not row["met"]] == ["first plot: loss curve"]
