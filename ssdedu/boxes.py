@@ -166,10 +166,7 @@ def nms_first(boxes_xyxy: Tensor, labels: Tensor, iou_threshold: float, most: in
     labels = labels.to(boxes_xyxy.dtype)
     keep = torch.zeros_like(labels, dtype=torch.bool)
     rows = torch.arange(len(labels), device=labels.device)  # those that still lack some
-    kept, names = (
-        boxes_xyxy[:, :0],
-        labels[:, :0],
-    )  # so far: (rows, K, 4) and (rows, K), 0 where a row has fewer
+    kept, names = boxes_xyxy[:, :0], labels[:, :0]  # so far: (rows, K, 4) and (rows, K), padded with label 0
     for start in range(0, labels.shape[1], _NMS_FIRST_BLOCK):
         block, before = slice(start, start + _NMS_FIRST_BLOCK), kept.shape[1]
         kept = torch.cat([kept, boxes_xyxy[rows, block]], dim=1)

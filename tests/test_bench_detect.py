@@ -40,13 +40,6 @@ def center_form_to_corner_form(boxes):
 """
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def outputs():
     p = priors.default_boxes(priors.SHAPES128_ONE_MAP)[::7]

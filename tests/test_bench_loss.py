@@ -33,13 +33,6 @@ class MultiBoxLoss:
 """
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def case():
     objects = matching_data.photos(2)

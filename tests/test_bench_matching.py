@@ -36,13 +36,6 @@ class SSDTargetTransform:
 """
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def write_port(folder, name, path, text):
     file = folder / name / path
     file.parent.mkdir(parents=True)

@@ -93,13 +93,6 @@ ADAPTERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def ports(tmp_path):
     for port, files in PORTS.items():
